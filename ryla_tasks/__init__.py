@@ -1,0 +1,1 @@
+"""GPU jobs on RunPod serverless endpoints, from Python web apps."""

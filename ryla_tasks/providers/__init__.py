@@ -1,0 +1,7 @@
+"""The seam to a GPU cloud: the protocol, and RunPod."""
+
+from __future__ import annotations
+
+from ryla_tasks.providers.base import EndpointHealth, Policy, Provider, RemoteJob, RemoteStatus, Submitted
+
+__all__ = ["EndpointHealth", "Policy", "Provider", "RemoteJob", "RemoteStatus", "Submitted"]
