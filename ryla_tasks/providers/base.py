@@ -30,9 +30,7 @@ class RemoteStatus(StrEnum):
         return self in _ENDED
 
 
-_ENDED = frozenset(
-    {RemoteStatus.COMPLETED, RemoteStatus.FAILED, RemoteStatus.CANCELLED, RemoteStatus.TIMED_OUT}
-)
+_ENDED = frozenset({RemoteStatus.COMPLETED, RemoteStatus.FAILED, RemoteStatus.CANCELLED, RemoteStatus.TIMED_OUT})
 
 
 @dataclass(frozen=True, slots=True)
