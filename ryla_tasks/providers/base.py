@@ -8,29 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Protocol
 
-__all__ = ["EndpointHealth", "Policy", "Provider", "RemoteJob", "RemoteStatus", "Submitted"]
+from ryla_tasks.errors import FatalError, InvalidJob, NotConnected, PermanentError, RateLimited
+from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
 
-
-class RemoteStatus(StrEnum):
-    """A remote job's status, in RunPod's words. OTHER stands for any word not known here: it is not an end."""
-
-    IN_QUEUE = "IN_QUEUE"
-    IN_PROGRESS = "IN_PROGRESS"
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-    TIMED_OUT = "TIMED_OUT"
-    OTHER = "OTHER"
-
-    @property
-    def ended(self) -> bool:
-        return self in _ENDED
-
-
-_ENDED = frozenset({RemoteStatus.COMPLETED, RemoteStatus.FAILED, RemoteStatus.CANCELLED, RemoteStatus.TIMED_OUT})
+__all__ = ["EndpointHealth", "Policy", "Provider", "RemoteJob", "RemoteStatus", "Submitted", "was_not_accepted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,32 +38,21 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteJob:
-    """What the cloud says of one job. Times are milliseconds, None where the cloud gave none.
-
-    `truncated` means that the answer was larger than the caller wanted to read: `status` is then OTHER and
-    `output` None, and a caller who wants them asks again without a limit.
-    """
-
-    remote_id: str
-    status: RemoteStatus
-    raw_status: str = ""
-    delay_ms: int | None = None
-    execution_ms: int | None = None
-    worker_id: str | None = None
-    output: Any = None
-    error: str | None = None
-    retries: int = 0
-    truncated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class EndpointHealth:
     """Counts of an endpoint's jobs and workers. Worker counts overlap (an idle worker is also ready): never add
     them up."""
 
     jobs: Mapping[str, int] = field(default_factory=dict)
     workers: Mapping[str, int] = field(default_factory=dict)
+
+
+def was_not_accepted(error: BaseException) -> bool:
+    """Whether `error`, raised by `Provider.run` or `retry`, means that the cloud surely did not take the job.
+
+    False stands for "not known": a job may be running and paid for, so submitting again may pay twice. Errors
+    that are not known here, such as an interruption of the thread, are among those.
+    """
+    return isinstance(error, (NotConnected, RateLimited, PermanentError, FatalError, InvalidJob))
 
 
 class Provider(Protocol):
