@@ -20,7 +20,9 @@ def excerpt(body: bytes, secrets: Iterable[str]) -> str:
     A server that rejects a request likes to quote it. A quote that breaks off is known by its first 32
     characters, and takes the rest of the text with it.
     """
-    text = body.decode("utf-8", "replace")
+    text = _plain(body)
+    if not text:
+        return ""
     for secret in secrets:
         for form in {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}:
             if not form:
@@ -29,7 +31,17 @@ def excerpt(body: bytes, secrets: Iterable[str]) -> str:
             start = text.find(form[:_HEAD])
             if start >= 0:
                 text = text[:start] + _HIDDEN
-    return " ".join(text[: 2 * _LENGTH].split())[:_LENGTH]
+    return text[:_LENGTH]
+
+
+def _plain(body: bytes) -> str:
+    # JSON has many ways to write one text (`\u0026`, `\/`); written anew, it has the one that is looked for.
+    text = body.decode("utf-8", "replace")
+    try:
+        text = json.dumps(json.loads(text), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
+    return text.encode("utf-8", "replace").decode()
 
 
 def texts_of(value: Any) -> Iterator[str]:

@@ -33,8 +33,8 @@ _MAX_ERROR_BYTES = 4096
 class Timeouts:
     """Seconds that one call may take: to connect, to wait for the next bytes, and in all.
 
-    The total counts from the call to the last byte of the answer. The system's name look-up comes before the
-    connection and keeps a time of its own.
+    The total counts from the call to the last byte of the answer. Connecting may take its time for each address
+    of the host and once more for the handshake, and the system's name look-up keeps a time of its own.
     """
 
     connect: float = 5

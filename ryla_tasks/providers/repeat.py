@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity.stop import stop_base
 from tenacity.wait import wait_base, wait_random_exponential
 
 from ryla_tasks.errors import ConfigurationError, ProviderError, TransientError
@@ -50,6 +51,16 @@ class _Wait(wait_base):
         return (asked or 0.0) + self._jitter(retry_state)
 
 
+class _Past(stop_base):
+    """Stops where the next attempt would start past the deadline, on the clock that the calls are given."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return time.monotonic() + retry_state.upcoming_sleep >= self._deadline
+
+
 def repeat(
     policy: CallRetry, call: Callable[[float], T], *, on: tuple[type[ProviderError], ...] = (TransientError,)
 ) -> T:
@@ -57,10 +68,11 @@ def repeat(
 
     `call` gets the deadline on the monotonic clock. Raises what the last attempt raised.
     """
+    deadline = time.monotonic() + policy.total
     retrying = Retrying(
-        stop=stop_after_attempt(policy.attempts) | stop_before_delay(policy.total),
+        stop=stop_after_attempt(policy.attempts) | _Past(deadline),
         wait=_Wait(policy),
         retry=retry_if_exception_type(on),
         reraise=True,
     )
-    return retrying(call, time.monotonic() + policy.total)
+    return retrying(call, deadline)

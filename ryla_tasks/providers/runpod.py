@@ -26,7 +26,7 @@ from ryla_tasks.errors import (
     TransientError,
     WaitTimeout,
 )
-from ryla_tasks.providers.base import EndpointHealth, Policy, RemoteJob, Submitted
+from ryla_tasks.providers.base import EndpointHealth, Policy, Provider, RemoteJob, Submitted
 from ryla_tasks.providers.excerpt import texts_of
 from ryla_tasks.providers.http import Answer, HttpClient, Timeouts
 from ryla_tasks.providers.repeat import CallRetry, repeat
@@ -49,7 +49,7 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+").fullmatch
 _VISIBLE = re.compile(r"[!-~]+").fullmatch
 
 
-class RunPod:
+class RunPod(Provider):
     """One RunPod account. A `Provider`; safe for use by many threads, and across a fork.
 
     `account` is the caller's name for it. The key never shows in a repr, an error or a log line. Every error
@@ -165,7 +165,8 @@ class RunPod:
 
         RunPod gives each partial output to one read only, so a read whose answer was lost is not repeated:
         `AnswerLost` and `ServerError` come through, and calling again goes on with what is left. RunPod holds a
-        read for up to 10 s when there is nothing; should it not, `pause_s` seconds pass between empty reads.
+        read for up to 10 s when there is nothing (keep the read time-out above that); should it not, `pause_s`
+        seconds pass between empty reads.
 
         Raises `WaitTimeout` after `max_s` seconds; the job goes on.
         """

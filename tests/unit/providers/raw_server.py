@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
@@ -99,9 +100,15 @@ class RawServer:
 
     def close(self) -> None:
         self._listener.close()
+        self.hang_up_all()
+
+    def hang_up_all(self) -> None:
+        """Close every connection, as a server does with idle ones."""
         with self._lock:
             for sock in self._open:
-                sock.close()
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+            self._open.clear()
 
     def _accept(self) -> None:
         while True:
@@ -122,16 +129,16 @@ class RawServer:
             with sock, sock.makefile("rb") as file:
                 while (seen := self._request(file, connection)) and self._next(seen)(sock, seen):
                     sock.settimeout(None)
-        except OSError:
+        except (OSError, ValueError):
             pass
         finally:
             sock.close()
 
     def _request(self, file: Any, connection: int) -> Seen | None:
-        line = file.readline().decode()
+        line = file.readline().decode("latin-1")
         if not line:
             return None
-        method, path, _ = line.split(" ", 2)
+        method, path, _ = line.split(" ", 2)  # what is no HTTP ends here
         headers: dict[str, str] = {}
         while (header := file.readline().decode().rstrip()) != "":
             name, value = header.split(": ", 1)
