@@ -1,1 +1,57 @@
+"""A RunPod that runs on a laptop.
+
+An HTTP server that speaks the RunPod serverless API over simulated queues, GPU workers and autoscalers, with pictures
+that are painted and marked as simulated. Needs the extra: `pip install 'ryla-tasks[simulator]'`.
+"""
+
 from __future__ import annotations
+
+try:
+    import aiohttp as _aiohttp  # noqa: F401
+    import PIL as _PIL  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"the simulator needs {error.name}, which is not installed: pip install 'ryla-tasks[simulator]'",
+        name=error.name,
+    ) from error
+
+from .background import RunningSimulator
+from .client import EndpointClient, SimulatorClient
+from .clock import Clock
+from .config import DEFAULT_KEY, EndpointConfig, ScalerType, SimulatorConfig, WorkerStart
+from .counters import LOST, CounterSnapshot
+from .directives import Directives
+from .faults import Answer, Delay, Fault, FaultView, LoseAnswer
+from .jobs import JobStatus
+from .operations import Operation
+from .programs import Program, ProgramError, Work
+from .server import Simulator
+from .views import EndpointView, JobView
+
+__all__ = [
+    "DEFAULT_KEY",
+    "LOST",
+    "Answer",
+    "Clock",
+    "CounterSnapshot",
+    "Delay",
+    "Directives",
+    "EndpointClient",
+    "EndpointConfig",
+    "EndpointView",
+    "Fault",
+    "FaultView",
+    "JobStatus",
+    "JobView",
+    "LoseAnswer",
+    "Operation",
+    "Program",
+    "ProgramError",
+    "RunningSimulator",
+    "ScalerType",
+    "Simulator",
+    "SimulatorClient",
+    "SimulatorConfig",
+    "Work",
+    "WorkerStart",
+]
