@@ -1,1 +1,23 @@
+"""ComfyUI workflows: templates with parameters, and checks of those that a user brings."""
+
 from __future__ import annotations
+
+from ryla_tasks.workflows.counting import expected_images
+from ryla_tasks.workflows.library import get_template, list_templates
+from ryla_tasks.workflows.manifest import Manifest, ModelFile
+from ryla_tasks.workflows.template import RenderedWorkflow, Template, draw_seed, load_template
+from ryla_tasks.workflows.workflow import check_workflow, find_seed
+
+__all__ = [
+    "Manifest",
+    "ModelFile",
+    "RenderedWorkflow",
+    "Template",
+    "check_workflow",
+    "draw_seed",
+    "expected_images",
+    "find_seed",
+    "get_template",
+    "list_templates",
+    "load_template",
+]

@@ -1,0 +1,207 @@
+"""A workflow template: a ComfyUI workflow in API format, with a manifest that says what may be set in it.
+
+Values go into the parsed tree, never into JSON text, so no prompt can break the workflow or become part of it.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ryla_tasks.errors import ConfigurationError, InvalidJob
+from ryla_tasks.workflows.manifest import Manifest
+from ryla_tasks.workflows.parameters import (
+    MAX_DRAWN_SEED,
+    BoolParameter,
+    FloatParameter,
+    IntParameter,
+    Parameter,
+    SeedParameter,
+    Target,
+    TextParameter,
+)
+from ryla_tasks.workflows.workflow import check_workflow, is_link
+
+__all__ = ["RenderedWorkflow", "Template", "draw_seed", "load_template"]
+
+_JSON_TYPES: dict[type, tuple[type, ...]] = {
+    TextParameter: (str,),
+    IntParameter: (int,),
+    SeedParameter: (int,),
+    FloatParameter: (int, float),
+    BoolParameter: (bool,),
+}
+
+
+def draw_seed(largest: int) -> int:
+    """A random seed from 0 to `largest`."""
+    return random.SystemRandom().randint(0, largest)
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedWorkflow:
+    """A workflow ready to send, and what went into it.
+
+    `params` holds every parameter with the value used, defaults and a drawn seed included, but not the internal
+    ones; rendering again with them gives the same workflow. `seed` is None for a template without one.
+    """
+
+    workflow: dict[str, Any] = field(repr=False)
+    params: dict[str, Any] = field(repr=False)
+    expected_images: int
+    seed: int | None
+
+
+class Template:
+    """A manifest and its workflow, checked against each other. Immutable; `render` works on a copy.
+
+    Raises `ConfigurationError` if the two do not fit: a template that loads renders.
+    """
+
+    def __init__(self, manifest: Manifest, workflow: Mapping[str, Any]) -> None:
+        self.manifest = manifest
+        self._workflow = copy.deepcopy(dict(workflow))
+        try:
+            check_workflow(self._workflow)
+        except InvalidJob as error:
+            raise ConfigurationError(f"template {manifest.name!r}: {error}") from error
+        if problem := _misfit(manifest, self._workflow):
+            raise ConfigurationError(f"template {manifest.name!r}: {problem}")
+
+    def __repr__(self) -> str:
+        return f"Template({self.name!r})"
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def workflow(self) -> dict[str, Any]:
+        """A copy of the workflow as it was loaded."""
+        return copy.deepcopy(self._workflow)
+
+    def render(self, /, **params: Any) -> RenderedWorkflow:
+        """Put the parameters in; what is left out, or None, gets its default, a seed a random number.
+
+        Raises `InvalidJob`, whose `field` is the parameter, for one that is unknown, missing or not admitted.
+        """
+        return self.render_with(params)
+
+    def render_with(
+        self,
+        params: Mapping[str, Any],
+        *,
+        internal: Mapping[str, Any] | None = None,
+        draw: Callable[[int], int] = draw_seed,
+    ) -> RenderedWorkflow:
+        """As `render`, for the library: sets `internal` parameters too (names that the template lacks are ignored),
+        and takes the source of random seeds, which is called with the largest admitted."""
+        self._refuse_unknown(params)
+        values = {
+            parameter.name: _resolve(parameter, (internal or {}) if parameter.internal else params, draw)
+            for parameter in self.manifest.parameters
+        }
+        workflow = self.workflow
+        for parameter in self.manifest.parameters:
+            for target in parameter.targets:
+                workflow[target.node]["inputs"][target.input] = values[parameter.name]
+        batch = values[self.manifest.batch_parameter] if self.manifest.batch_parameter else 1
+        seeds = [values[parameter.name] for parameter in self.manifest.parameters if parameter.type == "seed"]
+        return RenderedWorkflow(
+            workflow=workflow,
+            params={name: values[name] for name in self._offered()},
+            expected_images=self.manifest.images * batch,
+            seed=seeds[0] if seeds else None,
+        )
+
+    def _offered(self) -> list[str]:
+        return [parameter.name for parameter in self.manifest.parameters if not parameter.internal]
+
+    def _refuse_unknown(self, params: Mapping[str, Any]) -> None:
+        known = self._offered()
+        for name in params:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                raise InvalidJob(
+                    f"template {self.name!r} has no parameter {name!r}{hint}; it has: {', '.join(known)}", field=name
+                )
+
+
+def load_template(folder: Path) -> Template:
+    """Read `manifest.json` and `workflow.json` from a folder named like the template.
+
+    Raises `ConfigurationError` that says which file is wrong and how.
+    """
+    source = folder / "manifest.json"
+    try:
+        manifest = Manifest.model_validate(_read_json(source))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"{source}: {place + ': ' if place else ''}{first['msg']}") from None
+    if manifest.name != folder.name:
+        raise ConfigurationError(f"{source}: the name {manifest.name!r} is not that of its folder, {folder.name!r}")
+    workflow = _read_json(folder / "workflow.json")
+    if not isinstance(workflow, dict):
+        raise ConfigurationError(f"{folder / 'workflow.json'}: a workflow is a JSON object")
+    return Template(manifest, workflow)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: not JSON ({error})") from error
+
+
+def _resolve(parameter: Parameter, given: Mapping[str, Any], draw: Callable[[int], int]) -> Any:
+    value = given.get(parameter.name)
+    if value is not None:
+        return parameter.accept(value)
+    if parameter.required:
+        raise InvalidJob(f"{parameter.name} is required: {parameter.description}", field=parameter.name)
+    if isinstance(parameter, SeedParameter):
+        return parameter.accept(draw(min(parameter.max, MAX_DRAWN_SEED)))
+    return parameter.default_value
+
+
+def _misfit(manifest: Manifest, workflow: Mapping[str, Any]) -> str | None:
+    """What in the manifest does not fit the workflow, or None."""
+    for parameter in manifest.parameters:
+        for target in parameter.targets:
+            if problem := _target_problem(parameter, target, workflow):
+                return f"parameter {parameter.name!r}: {problem}"
+    if absent := [node for node in manifest.output_nodes if node not in workflow]:
+        return f"output node {absent[0]!r} is not in the workflow"
+    if different := set(manifest.nodes) ^ {node["class_type"] for node in workflow.values()}:
+        return f"nodes and workflow differ in {', '.join(sorted(different))}"
+    literals = {value for node in workflow.values() for value in node["inputs"].values() if isinstance(value, str)}
+    if unused := [model.file for model in manifest.models if model.file not in literals]:
+        return f"model file {unused[0]!r} is not in the workflow"
+    return None
+
+
+def _target_problem(parameter: Parameter, target: Target, workflow: Mapping[str, Any]) -> str | None:
+    if target.node not in workflow:
+        return f"node {target.node!r} is not in the workflow"
+    inputs = workflow[target.node]["inputs"]
+    if target.input not in inputs:
+        return f"node {target.node!r} has no input {target.input!r}"
+    current = inputs[target.input]
+    if is_link(current):
+        return f"input {target.input!r} of node {target.node!r} is a link to another node"
+    types = _JSON_TYPES.get(type(parameter))
+    if types and not (isinstance(current, types) and isinstance(current, bool) == (types == (bool,))):
+        return f"input {target.input!r} of node {target.node!r} holds no {parameter.type}"
+    return None
