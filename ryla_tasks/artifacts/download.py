@@ -82,7 +82,8 @@ def _get(session: requests.Session, url: str, parts: SplitResult, guard: TimeGua
     except requests.exceptions.ReadTimeout:
         raise AnswerLost(f"{_origin(parts)} did not answer in {guard.timeout_s:g} s") from None
     except requests.exceptions.ConnectionError as error:
-        raise AnswerLost(f"downloading from {_origin(parts)} failed ({type(error).__name__})") from None
+        kind = AnswerLost if guard.connected else NotConnected
+        raise kind(f"downloading from {_origin(parts)} failed ({type(error).__name__})") from None
     except (requests.RequestException, ValueError) as error:
         raise _refused(parts, f"not a usable URL ({type(error).__name__})") from None
 

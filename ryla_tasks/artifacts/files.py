@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ryla_tasks.artifacts.media import KNOWN_EXTENSIONS, OCTET_STREAM, BadFile, inspect
 from ryla_tasks.errors import Category, OutputInvalid
 
-__all__ = ["OutputFile", "OutputLimits", "checked_file", "from_base64", "invalid", "redacted", "safe_name"]
+__all__ = ["OutputFile", "OutputLimits", "checked_file", "from_base64", "invalid", "redacted", "safe_name", "sentence"]
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'<>\\]+", re.IGNORECASE)
 _ENCODED = re.compile(r"[A-Za-z0-9+/=]{200,}")
@@ -50,14 +50,14 @@ def from_base64(text: str, label: str, limits: OutputLimits) -> bytes:
     if text[:5].lower() == "data:":
         head, _, text = text.partition(",")
         if not head.lower().endswith(";base64"):
-            raise invalid("A file of the result could not be read.", f"{label}: a data URI that is not base64")
+            raise invalid(f"{sentence(label)} could not be read.", f"{label}: a data URI that is not base64")
     # Before decoding, so that what is too large is not held twice; line breaks may make up a sixteenth of the text.
     if len(text) * 3 // 4 > limits.max_file_bytes * 17 // 16 + 64:
         raise _too_large(label, len(text) * 3 // 4, limits)
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise invalid("A file of the result could not be read.", f"{label}: not valid base64 ({error})") from None
+        raise invalid(f"{sentence(label)} could not be read.", f"{label}: not valid base64 ({error})") from None
 
 
 def checked_file(declared_name: str, data: bytes, label: str, limits: OutputLimits) -> OutputFile:
@@ -71,11 +71,11 @@ def checked_file(declared_name: str, data: bytes, label: str, limits: OutputLimi
     try:
         media = inspect(data)
     except BadFile as error:
-        raise invalid("A file of the result is damaged or incomplete.", f"{label}: {error}") from None
+        raise invalid(f"{sentence(label)} is damaged or incomplete.", f"{label}: {error}") from None
     stem, extension = _split(declared_name)
     if media is None:
         if extension in KNOWN_EXTENSIONS:
-            raise invalid("A file of the result is damaged.", f"{label}: the bytes are not {extension.upper()}")
+            raise invalid(f"{sentence(label)} is damaged.", f"{label}: the bytes are not {extension.upper()}")
         return OutputFile(f"{stem}.{extension or 'bin'}", data, None, OCTET_STREAM)
     if extension == "jpeg" and media.extension == "jpg":
         return OutputFile(f"{stem}.jpeg", data, None, media.content_type)
@@ -94,6 +94,11 @@ def _origin(url: str) -> str:
     return f"{scheme}://{authority.rpartition('@')[2]}/..."
 
 
+def sentence(label: str) -> str:
+    """A label at the start of a sentence."""
+    return label[:1].upper() + label[1:]
+
+
 def safe_name(name: str) -> str:
     """A worker's file name without folders or anything odd."""
     stem, extension = _split(name)
@@ -110,6 +115,4 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _too_large(label: str, size: int, limits: OutputLimits) -> OutputInvalid:
-    return invalid(
-        "A file of the result is too large.", f"{label}: about {size} bytes, {limits.max_file_bytes} allowed"
-    )
+    return invalid(f"{sentence(label)} is too large.", f"{label}: about {size} bytes, {limits.max_file_bytes} allowed")

@@ -47,12 +47,14 @@ class AddressRules:
 class TimeGuard:
     """Ends whatever connection is in use when `timeout_s` seconds have passed since entering.
 
-    Socket time-outs bound one read each; a server that sends a byte now and then would never meet one.
+    Socket time-outs bound one read each; a server that sends a byte now and then would never meet one. `over` says
+    that the time has passed, `connected` that there was a connection at all.
     """
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
         self.over = False
+        self.connected = False
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._timer = threading.Timer(timeout_s, self._end)
@@ -75,6 +77,7 @@ class TimeGuard:
             self._release()
             # A duplicate, as TLS takes the original apart; shutting one down shuts both.
             self._socket = connection.dup()
+            self.connected = True
             if self.over:
                 self._shut()
 

@@ -15,7 +15,16 @@ from typing import Any, TypeVar
 
 from ryla_tasks.artifacts.base import Artifact, ArtifactStore
 from ryla_tasks.artifacts.download import Downloaded
-from ryla_tasks.artifacts.files import OutputFile, OutputLimits, checked_file, from_base64, invalid, redacted, safe_name
+from ryla_tasks.artifacts.files import (
+    OutputFile,
+    OutputLimits,
+    checked_file,
+    from_base64,
+    invalid,
+    redacted,
+    safe_name,
+    sentence,
+)
 from ryla_tasks.artifacts.media import OCTET_STREAM
 from ryla_tasks.artifacts.shapes import RawFile, find_files, is_older_comfyui, is_url
 from ryla_tasks.errors import Category, JobError, JobFailed, OutputMissing
@@ -86,7 +95,9 @@ def _fetched(file: OutputFile, label: str, fetch: Fetch, limits: OutputLimits) -
         return file
     got = fetch(file.url)
     if got.content_type in _WEB_PAGES:
-        raise invalid("The result could not be downloaded.", f"{label}: {redacted(file.url)} gave {got.content_type}")
+        raise invalid(
+            f"{sentence(label)} could not be downloaded.", f"{label}: {redacted(file.url)} gave {got.content_type}"
+        )
     return checked_file(file.filename, got.data, label, limits)
 
 
@@ -102,12 +113,12 @@ def _decode(raw: RawFile, label: str, limits: OutputLimits) -> OutputFile:
     if is_url(raw.content):
         return OutputFile(safe_name(raw.filename), None, raw.content, OCTET_STREAM)
     if raw.is_link:
-        raise invalid("A file of the result could not be read.", f"{label}: its link is not an http(s) URL")
+        raise invalid(f"{sentence(label)} could not be read.", f"{label}: its link is not an http(s) URL")
     return checked_file(raw.filename, from_base64(raw.content, label, limits), label, limits)
 
 
 def _label(noun: str, number: int, total: int, filename: str) -> str:
-    return f"{noun} {number} of {total}" + (f" ({redacted(filename)[:100]})" if filename else "")
+    return f"{noun} {number} of {total}" + (f" ({safe_name(filename)})" if filename else "")
 
 
 def _raise_reported(output: Any) -> None:

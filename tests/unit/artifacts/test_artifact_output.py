@@ -186,6 +186,7 @@ def test_a_bad_image_is_named_with_its_reason(content: str, why: str) -> None:
         decode_output(output, expected=2)
     assert "image 2 of 2 (bad.png)" in caught.value.details
     assert why in caught.value.details
+    assert str(caught.value).startswith("Image 2 of 2 (bad.png) ")
     assert caught.value.info["category"] == "permanent"
 
 
