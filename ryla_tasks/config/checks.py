@@ -6,7 +6,7 @@ import datetime
 import zoneinfo
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import AfterValidator, SecretStr
 
@@ -36,10 +36,15 @@ def _api_key(value: SecretStr) -> SecretStr:
 
 
 def _artifacts_url(value: str) -> str:
-    scheme, _, rest = value.partition("://")
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        scheme, rest = "file", quote(value)
     if scheme not in ("file", "s3") or not rest.strip("/"):
-        raise ValueError("must be file:// with a folder, or s3:// with a bucket and, if you like, a prefix")
-    return value
+        raise ValueError("must be a folder, file:// with a folder, or s3:// with a bucket and, if you like, a prefix")
+    if scheme == "s3":
+        return value
+    # Made absolute now, while the working directory is still the one that the setting was written for.
+    return Path(unquote(rest)).expanduser().resolve().as_uri()
 
 
 def _folder(value: Path) -> Path:

@@ -134,11 +134,9 @@ class Settings(BaseSettings):
     # --- Artifacts and workflows ---
     artifacts: ArtifactsUrl = Field(
         default="file://./ryla-artifacts",
-        description="Where the files that jobs make are kept: file:// and a folder that every worker and web process "
-        "sees, or s3://bucket/prefix (the s3 extra; credentials as boto3 finds them).",
-    )
-    s3_endpoint_url: HttpUrl | None = Field(
-        default=None, description="The address of an S3-compatible store other than Amazon's, with artifacts=s3://..."
+        description="Where the files that jobs make are kept: a folder that every worker and web process sees, with or "
+        "without file:// in front, or s3://bucket/prefix?endpoint_url=...&region=... (the s3 extra; credentials as "
+        "boto3 finds them). A relative folder is one of the working directory; the value is made absolute.",
     )
     artifact_url_ttl_s: int = Field(
         default=3600,

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from ryla_tasks.artifacts import open_store
 from ryla_tasks.config.prices import GPU_PRICES, price_per_second
 from ryla_tasks.errors import ConfigurationError
 from ryla_tasks.settings import (
@@ -350,8 +351,8 @@ def test_an_unlisted_gpu_has_no_price(gpu: str) -> None:
         ("RYLA_DURABLE_REPLICAS", "1", "needs durable_intent to be replicas or aof"),
         ("RYLA_HTTP_TOTAL_S", "3", "must not be less than http_connect_s and http_read_s (15); it is 3"),
         ("RYLA_RUNPOD_URL", "api.runpod.ai", "must begin with http:// or https://"),
-        ("RYLA_ARTIFACTS", "/tmp/here", "must be file://"),
-        ("RYLA_ARTIFACTS", "s3://", "must be file://"),
+        ("RYLA_ARTIFACTS", "ftp://host/here", "must be a folder, file:// with a folder, or s3://"),
+        ("RYLA_ARTIFACTS", "s3://", "must be a folder, file:// with a folder, or s3://"),
         ("RYLA_TEMPLATES_DIR", "/does/not/exist", "there is none at /does/not/exist"),
         ("RYLA_TIMEZONE", "Europe/Nowhere", "'Europe/Nowhere' is not known"),
         ("RYLA_TIMEZONE", "../../etc/passwd", "is not known"),
@@ -402,6 +403,23 @@ def test_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings()
     assert settings.api_key_for("team-b").get_secret_value() == "kb"
     assert settings.api_key_for("backup").get_secret_value() == "kbackup"
+
+
+@pytest.mark.parametrize("value", ["file://./my%20files", "my files", "./my files", "{here}/my files"])
+def test_artifacts_in_a_folder_stay_where_they_were_meant(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str
+) -> None:
+    monkeypatch.setenv("RYLA_ARTIFACTS", value.format(here=tmp_path))
+    settings = Settings()
+    monkeypatch.chdir("/")
+    assert settings.artifacts == f"file://{tmp_path.resolve()}/my%20files"
+
+
+def test_artifacts_by_default_and_in_a_bucket(tmp_path: Path) -> None:
+    assert Settings().artifacts == f"file://{tmp_path.resolve()}/ryla-artifacts"
+    bucket = "s3://bucket/prefix?endpoint_url=http://127.0.0.1:9000"
+    assert Settings(artifacts=bucket).artifacts == bucket
+    open_store(Settings().artifacts)
 
 
 # --- secrets ---
