@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import traceback
 
 import pytest
@@ -177,6 +178,27 @@ def test_a_body_larger_than_the_socket_holds_is_sent_whole(serve, connect):
     client = connect(server, timeouts=Timeouts(connect=5, read=10, total=20))
     assert client.run("ep1", big).remote_id == "abc-u1"
     assert json.loads(server.requests[0].body)["input"] == big
+
+
+def test_sending_may_take_longer_than_connecting(connect):
+    answer = json.dumps(ACCEPTED).encode()
+
+    def read_late(listener: socket.socket) -> None:
+        sock, _ = listener.accept()
+        with sock, sock.makefile("rb") as file:
+            threading.Event().wait(0.5)  # the sender's buffers are full by then
+            while (line := file.readline().lower()) != b"\r\n":
+                if line.startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+            file.read(length)
+            sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(answer) + answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=read_late, args=(listener,), daemon=True)
+        thread.start()
+        client = connect(f"http://127.0.0.1:{listener.getsockname()[1]}/v2", timeouts=Timeouts(0.2, 10, 10))
+        assert client.run("ep1", {"image": "x" * (9 * 1024 * 1024)}).remote_id == "abc-u1"
+        thread.join()
 
 
 @pytest.mark.parametrize(

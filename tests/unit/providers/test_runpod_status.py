@@ -146,13 +146,20 @@ def test_retry_after_as_a_date_is_read(serve, connect):
 
 
 def test_the_total_time_bounds_all_attempts(serve, connect):
-    server = serve(silence)
-    policy = CallRetry(attempts=50, first_wait=0, max_wait=0, total=0.7)
+    server = serve(reply(500), silence)
+    policy = CallRetry(attempts=50, first_wait=0, max_wait=0, total=0.5)
     began = time.monotonic()
     with pytest.raises(AnswerLost):
-        connect(server, call_retry=policy).status("ep1", "a")
-    assert 0.6 < time.monotonic() - began < 1.5
+        connect(server, call_retry=policy, timeouts=Timeouts(5, 5, 5)).status("ep1", "a")
+    assert 0.4 < time.monotonic() - began < 2
     assert len(server.requests) == 2, "the second attempt gets what the first left of the time"
+
+
+def test_silence_is_bounded_by_a_total_below_the_read_timeout(serve, connect):
+    began = time.monotonic()
+    with pytest.raises(AnswerLost):
+        connect(serve(silence), timeouts=Timeouts(5, 5, 0.3)).status("ep1", "a", patient=False)
+    assert 0.2 < time.monotonic() - began < 2
 
 
 def test_a_slow_body_is_bounded_by_the_total(serve, connect):
