@@ -1,1 +1,58 @@
-"""GPU jobs on RunPod serverless endpoints, from Python web apps."""
+"""GPU jobs on RunPod serverless endpoints, from Python web apps, with Celery and Redis.
+
+    from ryla_tasks import generate_image, Job
+
+    job_id = generate_image.delay(template="z-image-turbo", prompt="a lighthouse at dusk", user_id="42").id
+    Job.get(job_id).progress
+
+Importing this package reads no settings and connects to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ryla_tasks import errors
+
+if TYPE_CHECKING:
+    from ryla_tasks.app import app, generate_image, install, run_endpoint
+    from ryla_tasks.job import Job, list_jobs
+    from ryla_tasks.settings import configure, get_settings
+    from ryla_tasks.tasks.base import ServerlessTask
+    from ryla_tasks.tasks.plan import JobPlan
+
+__all__ = [
+    "Job",
+    "JobPlan",
+    "ServerlessTask",
+    "app",
+    "configure",
+    "errors",
+    "generate_image",
+    "get_settings",
+    "install",
+    "list_jobs",
+    "run_endpoint",
+]
+
+#: Where each public name lives. Loaded when first used, so that `import ryla_tasks.errors` does not load Celery.
+_HOMES = {
+    "Job": "job",
+    "JobPlan": "tasks.plan",
+    "ServerlessTask": "tasks.base",
+    "app": "app",
+    "configure": "settings",
+    "generate_image": "app",
+    "get_settings": "settings",
+    "install": "app",
+    "list_jobs": "job",
+    "run_endpoint": "app",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

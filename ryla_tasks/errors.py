@@ -142,7 +142,14 @@ class StoreError(RylaError):
 
 
 class StoreUnavailable(StoreError):
-    """Redis did not answer in time. Nothing was stored."""
+    """Redis did not answer in time.
+
+    `sent` says whether the command had been sent, so that it may have been carried out all the same.
+    """
+
+    def __init__(self, message: str, *, sent: bool = False) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class EnqueueUnknown(StoreError):

@@ -1,0 +1,127 @@
+"""The Celery app of ryla_tasks, and how its tasks get into an app of one's own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+from celery import Celery, Task
+from celery.local import Proxy
+from celery.signals import task_revoked
+
+from ryla_tasks.errors import ConfigurationError, JobNotFound, TransientError
+from ryla_tasks.jobs.record import CancelReason
+from ryla_tasks.tasks import endpoint as endpoint_task
+from ryla_tasks.tasks import image as image_task
+from ryla_tasks.tasks.base import ServerlessTask
+from ryla_tasks.tasks.maintenance import cancel_job, cancel_orphan
+from ryla_tasks.tasks.messages import MAINTENANCE_TASK, POLL_TASK
+from ryla_tasks.tasks.poll import ride
+from ryla_tasks.tasks.runtime import runtime_of
+from ryla_tasks.tasks.sweeper import SweeperStep
+
+__all__ = ["app", "current_app", "generate_image", "install", "run_endpoint"]
+
+
+def install(host: Celery) -> Celery:
+    """Put the tasks and the sweeper of ryla_tasks into an app, and make it the one that they are sent through.
+
+    The host keeps its own configuration. Its result backend must be Redis; jobs go to the queues `ryla.jobs`,
+    `ryla.polls` and `ryla.maintenance`, so some worker has to consume these. Safe to call twice.
+    """
+    global _installed
+    if host.conf.result_backend and not str(host.conf.result_backend).startswith(_REDIS):
+        raise ConfigurationError(
+            f"result_backend: is {str(host.conf.result_backend).split(':', 1)[0]!r}, and ryla_tasks needs Redis there; "
+            f"set it to redis://...",
+            setting="result_backend",
+        )
+    _register(host)
+    with _lock:
+        _installed = host
+    return host
+
+
+def current_app() -> Celery:
+    """The app that jobs are sent through: the host's, if one called `install`, else our own."""
+    return _installed or app
+
+
+_REDIS = ("redis://", "rediss://", "sentinel://", "socket://", "redis+socket://", "unix://")
+_lock = threading.Lock()
+_installed: Celery | None = None
+
+
+def _register(host: Celery) -> None:
+    """Define our tasks in an app. The names are public: `send_task` uses them from apps without this package."""
+    for name, function, endpoint in _JOBS:
+        host.task(base=ServerlessTask, name=name, endpoint=endpoint, lazy=False)(function)
+    # What our messages do is nobody's row in Flower: no events, and no results.
+    common: dict[str, Any] = {
+        "ignore_result": True, "send_events": False, "acks_late": True, "reject_on_worker_lost": True, "lazy": False,
+    }  # fmt: skip
+    host.task(name=POLL_TASK, queue="ryla.polls", priority=0, **common)(_poll(host))
+    host.task(
+        name=MAINTENANCE_TASK,
+        queue="ryla.maintenance",
+        autoretry_for=(TransientError,),
+        retry_backoff=True,
+        max_retries=5,
+        **common,
+    )(_cancel_remote(host))
+    host.steps["worker"].add(SweeperStep)
+
+
+def _poll(host: Celery) -> Callable[[str], None]:
+    def poll(target: str) -> None:
+        ride(host, target)
+
+    return poll
+
+
+def _cancel_remote(host: Celery) -> Callable[..., None]:
+    def cancel_remote(job_id: str = "", orphan: str = "") -> None:
+        if orphan:
+            cancel_orphan(host, orphan)
+            return
+        try:
+            cancel_job(host, job_id)
+        except JobNotFound:
+            return  # its record has expired meanwhile
+
+    return cancel_remote
+
+
+_JOBS: tuple[tuple[str, Callable[..., Any], str], ...] = (
+    ("ryla.generate_image", image_task.generate_image, "image"),
+    ("ryla.run_endpoint", endpoint_task.run_endpoint, ""),
+)
+
+
+@task_revoked.connect(weak=False)
+def _on_revoked(sender: Task, request: Any, **_more: Any) -> None:
+    """Celery has dropped a message of a revoked job, and told everyone: the job ends, and owes nothing more."""
+    if not isinstance(sender, ServerlessTask):
+        return
+    store = runtime_of(sender.app).store
+    word, _deliveries = store.cancel(request.id, CancelReason.REVOKED)
+    if word in ("ended", "over"):
+        store.delivered(request.id)
+
+
+def _own_app() -> Celery:
+    own = Celery("ryla_tasks", set_as_current=False)
+    own.config_from_object("ryla_tasks.celery_defaults")
+    _register(own)
+    return own
+
+
+def _task(name: str) -> ServerlessTask:
+    return cast("ServerlessTask", Proxy(lambda: current_app().tasks[name]))
+
+
+app = _own_app()
+
+generate_image = _task("ryla.generate_image")
+run_endpoint = _task("ryla.run_endpoint")

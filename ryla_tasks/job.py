@@ -1,0 +1,156 @@
+"""The handle of a job: rebuilt from its id anywhere, in a web process, a script or a worker."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ryla_tasks.app import current_app
+from ryla_tasks.artifacts import Artifact
+from ryla_tasks.errors import JobError, WaitTimeout
+from ryla_tasks.jobs.ending import raised
+from ryla_tasks.jobs.progress import Progress, progress_of
+from ryla_tasks.jobs.record import JobRecord
+from ryla_tasks.jobs.states import State
+from ryla_tasks.store.events import START, Event, read_events
+from ryla_tasks.store.listing import list_records
+from ryla_tasks.tasks.messages import send_cancel, send_deliveries
+from ryla_tasks.tasks.runtime import Runtime, runtime_of
+
+__all__ = ["Job", "list_jobs"]
+
+#: Longest wait for an event in one read: shorter than the socket time-out.
+_BLOCK_S = 2.0
+
+
+class Job:
+    """One job. `Job.get(id)` raises `JobNotFound` for an unknown id; every property asks Redis anew."""
+
+    def __init__(self, job_id: str) -> None:
+        self.id = job_id
+
+    @classmethod
+    def get(cls, job_id: str) -> Job:
+        """The job of this id, which is also the id of its Celery task. Raises `JobNotFound`."""
+        job = cls(job_id)
+        job.record  # noqa: B018 - raises where there is none
+        return job
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r})"
+
+    @property
+    def record(self) -> JobRecord:
+        """All that is kept of the job."""
+        return self._runtime.store.load(self.id)[0]
+
+    @property
+    def status(self) -> State:
+        """Where the job stands."""
+        return self.record.state
+
+    @property
+    def progress(self) -> Progress:
+        """How far the job is, in numbers and in words for its user."""
+        return progress_of(*self._runtime.store.load(self.id))
+
+    @property
+    def artifacts(self) -> list[Artifact]:
+        """The files of a completed job; none before."""
+        ending = self.record.ending or {}
+        return [Artifact.from_json(one) for one in ending.get("result", {}).get("artifacts", ())]
+
+    def artifact_url(self, artifact: Artifact) -> str:
+        """A URL for one of the job's files, made now; it expires as the settings say."""
+        return self._runtime.artifacts.url(artifact.key, self._runtime.settings.artifact_url_ttl_s)
+
+    def events(self, after: str = START, *, follow: bool = False, timeout: float | None = None) -> Iterator[Event]:
+        """What happened to the job after a position, oldest first.
+
+        With `follow` it goes on until the job has ended, however long that takes, or until `timeout` seconds have
+        passed without an end. Reading may stop and go on later, elsewhere, from `event.position`.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        store = self._runtime.store
+        while True:
+            block = _block(end) if follow else None
+            ended = False
+            for event in read_events(store.client, store.prefix, self.id, after=after, block_s=block):
+                after, ended = event.position, _is_end(event)
+                yield event
+            if not follow or ended or (end is not None and time.monotonic() >= end):
+                return
+            if block is not None and self.record.state.ended:
+                # Its last events may have come between the read and this look.
+                yield from read_events(store.client, store.prefix, self.id, after=after)
+                return
+
+    def wait(self, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for the end and return the result, or raise the job's error.
+
+        Raises `WaitTimeout` after `timeout` seconds; the job goes on.
+        """
+        for _event in self.events(follow=True, timeout=timeout):
+            pass
+        record = self.record
+        if not record.state.ended:
+            raise WaitTimeout(f"Job {self.id} is {record.state} after {timeout} s; it goes on.")
+        return self.result()
+
+    def result(self) -> dict[str, Any]:
+        """The result of a completed job. Raises its `JobError` if it ended otherwise, `WaitTimeout` if it has not."""
+        record = self.record
+        if record.ending is None:
+            raise WaitTimeout(f"Job {self.id} is {record.state}: it has no result yet.")
+        if "result" in record.ending:
+            result: dict[str, Any] = record.ending["result"]
+            return result
+        raise raised(self.id, record.ending)
+
+    @property
+    def error(self) -> JobError | None:
+        """The error that the job ended with, if it ended with one."""
+        ending = self.record.ending
+        return raised(self.id, ending) if ending and "error" in ending else None
+
+    def cancel(self) -> bool:
+        """Ask the job to stop; a job on a GPU is cancelled there. False where it is too late.
+
+        The job is over when its status says so: what completes before the cancel arrives is kept.
+        """
+        word, deliveries = self._runtime.store.cancel(self.id)
+        app = current_app()
+        send_deliveries(app, deliveries)
+        if word == "remote":
+            send_cancel(app, job_id=self.id)
+        return word not in ("over", "gone")
+
+    @property
+    def _runtime(self) -> Runtime:
+        return runtime_of(current_app())
+
+
+def list_jobs(
+    *,
+    user_id: str | None = None,
+    kind: str | None = None,
+    status: State | str | None = None,
+    endpoint: str | None = None,
+    limit: int = 50,
+) -> list[JobRecord]:
+    """Jobs that fit all that is given, newest first, at most `limit`."""
+    store = runtime_of(current_app()).store
+    state = State(status) if status is not None else None
+    found = list_records(store.client, store.prefix, user_id=user_id, kind=kind, state=state, endpoint=endpoint)
+    return list(itertools.islice(found, limit))
+
+
+def _block(end: float | None) -> float:
+    return _BLOCK_S if end is None else min(_BLOCK_S, max(0.001, end - time.monotonic()))
+
+
+def _is_end(event: Event) -> bool:
+    phase = event.data.get("phase")
+    return phase is not None and State(phase).ended

@@ -1,0 +1,384 @@
+"""What an observation makes of a job. Pure: no I/O, no clock, no chance but what is passed in.
+
+`advance(record, observation, now, ...)` returns a `Decision`: the record as it then stands, which step comes next and
+in how many seconds, and the event to tell. The engine carries decisions out under a fence; whatever happens twice or
+late is refused there, so that this page may reason as if every observation came once and in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from ryla_tasks.errors import Category, JobCancelled, JobError, JobExpired, JobFailed, JobTimedOut, ProviderError
+from ryla_tasks.jobs import verdict
+from ryla_tasks.jobs.backoff import retry_delay
+from ryla_tasks.jobs.ending import described, result_ending
+from ryla_tasks.jobs.planner import next_gap
+from ryla_tasks.jobs.progress import advanced, read_report
+from ryla_tasks.jobs.record import CancelReason, JobRecord, Observed
+from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
+from ryla_tasks.jobs.states import State
+
+__all__ = [
+    "Collected",
+    "Decision",
+    "Missing",
+    "NoAnswer",
+    "NotAccepted",
+    "Observation",
+    "OutcomeUnknown",
+    "OutputBad",
+    "Seen",
+    "Step",
+    "Surroundings",
+    "Trouble",
+    "Uncollected",
+    "advance",
+    "cancelled_ending",
+]
+
+#: RunPod keeps an async result this long after the job's end (operation-reference.mdx).
+REMOTE_RETENTION_S = 1_800.0
+
+#: A new job may be unknown to /status for a moment, and a live one has been seen to vanish for a while.
+_MISSING_GRACE_S = 60.0
+
+#: How often the collection of a finished job's output is tried; with the growing gaps, about 50 minutes.
+_COLLECT_TRIES = 16
+_COLLECT_GAP_MAX_S = 300.0
+
+
+class Step(StrEnum):
+    """Which message takes the job on."""
+
+    SUBMIT = "submit"
+    POLL = "poll"
+    DELIVER = "deliver"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The cloud answered."""
+
+    job: RemoteJob
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The cloud does not know the job (404)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """The ride ended before the answer came. Nothing is known, and nothing is held against the endpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """The status call went wrong."""
+
+    error: ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class NotAccepted:
+    """The endpoint surely did not take the job."""
+
+    error: ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeUnknown:
+    """The submit may or may not have been taken. No error: the process that sent it is gone."""
+
+    error: ProviderError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The output is stored, and this is the result."""
+
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputBad:
+    """The job completed, and its output is no result."""
+
+    error: JobError
+
+
+@dataclass(frozen=True, slots=True)
+class Uncollected:
+    """The output could not be fetched or stored this time."""
+
+    reason: str
+
+
+Observation = Seen | Missing | NoAnswer | Trouble | NotAccepted | OutcomeUnknown | Collected | OutputBad | Uncollected
+
+
+def _never(_error: Exception) -> bool:
+    return False
+
+
+def _middle(low: float, high: float) -> float:
+    return (low + high) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a decision depends on besides the job: the fleet at its target, the task's retry rule, and chance."""
+
+    in_flight: int = 1
+    calls_per_s: float = 200.0
+    may_retry: Callable[[Exception], bool] = _never
+    draw: Callable[[float, float], float] = _middle
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of a job. `event` is the type of the event to tell, empty where nothing is worth telling.
+
+    `output` is the remote output to keep until it is collected.
+    """
+
+    record: JobRecord
+    step: Step
+    in_s: float = 0.0
+    event: str = ""
+    output: Any = None
+
+
+def advance(record: JobRecord, observation: Observation, now: float, around: Surroundings) -> Decision:
+    """What an observation makes of a job.
+
+    The record must be one that waits for such an observation; an ended record comes back unchanged.
+    """
+    if record.state.ended:
+        return Decision(record, Step.DELIVER)
+    match observation:
+        case Seen(job):
+            return _seen(record, job, now, around)
+        case Missing():
+            return _missing(record, now, around)
+        case NoAnswer():
+            return _again(record, now, around)
+        case Trouble(error):
+            return _trouble(record, error, now, around)
+        case NotAccepted(error):
+            return _retry_or_end(record, verdict.submit_refused(error), error, now, around)
+        case OutcomeUnknown(error):
+            return _end(record, cancelled(record) if record.cancel else verdict.submit_unknown(error), now)
+        case Collected(result):
+            return _completed(record, result, now)
+        case OutputBad(error):
+            return _retry_or_end(record, error, error, now, around)
+        case Uncollected(reason):
+            return _uncollected(record, reason, now)
+
+
+def cancelled(record: JobRecord) -> JobError:
+    """The error that a wanted stop ends with."""
+    return _CANCELLED[record.cancel or CancelReason.USER]
+
+
+def cancelled_ending(reason: CancelReason) -> dict[str, Any]:
+    """The end of a job that was stopped for `reason` before any GPU had it."""
+    return described(_CANCELLED[reason])
+
+
+def _cancel_error(kind: type[JobError], message: str, code: str) -> JobError:
+    return kind(message, {"code": code, "category": str(Category.PERMANENT), "details": None})
+
+
+_CANCELLED = {
+    CancelReason.USER: _cancel_error(JobCancelled, "The job was cancelled.", "cancelled"),
+    CancelReason.REVOKED: _cancel_error(JobCancelled, "The job was revoked.", "revoked"),
+    CancelReason.DEADLINE: _cancel_error(JobTimedOut, "The job was not done in time.", "deadline"),
+}
+
+
+def _seen(record: JobRecord, job: RemoteJob, now: float, around: Surroundings) -> Decision:
+    if job.truncated:
+        return _collect(record, job)
+    match job.status:
+        case RemoteStatus.COMPLETED:
+            return _collect(record, job)
+        case RemoteStatus.FAILED:
+            error = verdict.remote_failure(job)
+            return _retry_or_end(
+                _billed(record, job), cancelled(record) if record.cancel else error, error, now, around
+            )
+        case RemoteStatus.TIMED_OUT:
+            error = verdict.remote_time_out(job)
+            return _retry_or_end(
+                _billed(record, job), cancelled(record) if record.cancel else error, error, now, around
+            )
+        case RemoteStatus.CANCELLED:
+            return _end(_billed(record, job), cancelled(record), now)
+        case _:
+            return _under_way(record, job, now, around)
+
+
+def _under_way(record: JobRecord, job: RemoteJob, now: float, around: Surroundings) -> Decision:
+    """Queued or running at the cloud, or a status that is not known here and so no end."""
+    before = record.observed
+    running = job.status is RemoteStatus.IN_PROGRESS
+    state = State.RUNNING if running else State.WAITING
+    observed = replace(before, status=job.raw_status or str(job.status), troubles=0, trouble="", missing_since=0.0)
+    observed = replace(observed, delay_ms=job.delay_ms if job.delay_ms is not None else before.delay_ms)
+    restarted = _restarted(before, job, record.state)
+    if restarted:
+        observed = _dispatched_again(observed, job)
+    if running:
+        observed = advanced(observed, read_report(job.output))
+        observed = replace(
+            observed,
+            worker_id=job.worker_id or before.worker_id,
+            running_since=observed.running_since or now,
+            execution_ms=job.execution_ms,
+        )
+    event = _telling(record, state, observed, restarted=restarted)
+    return _again(record.with_(state=state, observed=observed), now, around, event)
+
+
+def _telling(record: JobRecord, state: State, observed: Observed, *, restarted: bool) -> str:
+    if restarted:
+        return "restarted"
+    if state is not record.state:
+        return "state"
+    before = record.observed
+    same = (observed.percent, observed.message, observed.step) == (before.percent, before.message, before.step)
+    return "" if same else "progress"
+
+
+def _restarted(before: Observed, job: RemoteJob, state: State) -> bool:
+    """RunPod has dispatched the same job again: other worker, back in the queue, or more `retries`."""
+    if job.retries > before.dispatches:
+        return True
+    if state is State.RUNNING and job.status is RemoteStatus.IN_QUEUE:
+        return True
+    return bool(before.worker_id and job.worker_id and job.worker_id != before.worker_id)
+
+
+def _dispatched_again(observed: Observed, job: RemoteJob) -> Observed:
+    """The broken run is paid for too; the percentage is held, and the new run's time starts anew."""
+    return replace(
+        observed,
+        dispatches=max(job.retries, observed.dispatches + 1) if not job.retries else job.retries,
+        banked_ms=observed.banked_ms + (observed.execution_ms or 0),
+        execution_ms=None,
+        worker_id=job.worker_id or "",
+        running_since=0.0,
+        message="Restarted on another GPU",
+    )
+
+
+def _missing(record: JobRecord, now: float, around: Surroundings) -> Decision:
+    if record.cancel:
+        return _end(record, cancelled(record), now)
+    if now - record.submitted < _MISSING_GRACE_S:
+        return _again(record, now, around)
+    since = record.observed.missing_since or now
+    record = record.with_(observed=replace(record.observed, missing_since=since))
+    if now - since < _MISSING_GRACE_S:
+        return _again(record, now, around)
+    message = "The GPU endpoint no longer knows the job: it, or its result, was dropped there."
+    return _end(record, _error(JobExpired, message, "remote_lost", Category.RECOVERABLE), now)
+
+
+def _trouble(record: JobRecord, error: ProviderError, now: float, around: Surroundings) -> Decision:
+    observed = replace(record.observed, troubles=record.observed.troubles + 1, trouble=type(error).__name__)
+    decision = _again(record.with_(observed=observed), now, around)
+    if error.retry_after is None or decision.record.state.ended:
+        return decision
+    return replace(decision, in_s=max(decision.in_s, error.retry_after))
+
+
+def _again(record: JobRecord, now: float, around: Surroundings, event: str = "") -> Decision:
+    """Look again later; but a job that has outlived even its ttl and its result's retention is over."""
+    if now - record.submitted > record.spec.ttl_s + REMOTE_RETENTION_S:
+        message = "The job did not end within its time to live at the GPU endpoint."
+        return _end(record, _error(JobTimedOut, message, "ttl", Category.RECOVERABLE), now)
+    gap = next_gap(record, now, in_flight=around.in_flight, calls_per_s=around.calls_per_s)
+    return Decision(record, Step.POLL, gap, event)
+
+
+def _collect(record: JobRecord, job: RemoteJob) -> Decision:
+    record = _billed(record, job)
+    observed = replace(record.observed, message="", troubles=0)
+    return Decision(
+        record.with_(state=State.COLLECTING, observed=observed),
+        Step.DELIVER,
+        event="state" if record.state is not State.COLLECTING else "",
+        output=None if job.truncated else job.output,
+    )
+
+
+def _completed(record: JobRecord, result: dict[str, Any], now: float) -> Decision:
+    observed = replace(record.observed, percent=100.0, message="")
+    record = record.with_(state=State.COMPLETED, observed=observed, ended=now, ending=result_ending(result))
+    return Decision(record, Step.DELIVER, event="state")
+
+
+def _uncollected(record: JobRecord, reason: str, now: float) -> Decision:
+    tries = record.observed.troubles + 1
+    record = record.with_(observed=replace(record.observed, troubles=tries, trouble=reason))
+    if tries < _COLLECT_TRIES:
+        return Decision(record, Step.DELIVER, min(2.0**tries, _COLLECT_GAP_MAX_S))
+    message = "The job was done, but its result could not be fetched and stored."
+    error = _error(JobFailed, message, "uncollected", Category.RECOVERABLE, {"reason": reason, "tries": tries})
+    return _end(record, error, now)
+
+
+def _retry_or_end(record: JobRecord, error: JobError, cause: Exception, now: float, around: Surroundings) -> Decision:
+    """Try again with a new attempt where the task's rule and its budget allow it, and nobody wants the job to stop."""
+    if record.cancel:
+        return _end(record, cancelled(record), now)
+    if record.retries >= record.spec.max_retries or not around.may_retry(cause):
+        return _end(record, error, now)
+    retry_after = cause.retry_after if isinstance(cause, ProviderError) else None
+    delay = retry_delay(record.spec, record.retries, retry_after=retry_after, draw=around.draw)
+    observed = Observed(
+        banked_ms=record.observed.banked_ms + (record.observed.execution_ms or 0),
+        message=f"Trying again in {max(1, round(delay))} s",
+        trouble=type(cause).__name__,
+    )
+    record = record.with_(
+        state=State.QUEUED, retries=record.retries + 1, observed=observed, remote_id="", submitted=0.0
+    )
+    return Decision(record, Step.SUBMIT, delay, "retry")
+
+
+def _billed(record: JobRecord, job: RemoteJob) -> JobRecord:
+    """The record with the times that an ended remote job reports."""
+    observed = replace(
+        record.observed,
+        status=job.raw_status or str(job.status),
+        delay_ms=job.delay_ms if job.delay_ms is not None else record.observed.delay_ms,
+        execution_ms=job.execution_ms if job.execution_ms is not None else record.observed.execution_ms,
+        worker_id=job.worker_id or record.observed.worker_id,
+    )
+    return record.with_(observed=observed)
+
+
+def _end(record: JobRecord, error: JobError, now: float) -> Decision:
+    state = _END_STATES.get(type(error), State.FAILED)
+    observed = replace(record.observed, message="")
+    record = record.with_(state=state, observed=observed, ended=now, ending=described(error))
+    return Decision(record, Step.DELIVER, event="state")
+
+
+def _error(kind: type[JobError], message: str, code: str, category: Category, details: Any = None) -> JobError:
+    return kind(message, {"code": code, "category": str(category), "details": details})
+
+
+_END_STATES: dict[type[JobError], State] = {
+    JobCancelled: State.CANCELLED,
+    JobTimedOut: State.TIMED_OUT,
+    JobExpired: State.EXPIRED,
+}

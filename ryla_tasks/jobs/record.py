@@ -1,0 +1,162 @@
+"""The record of a job: what was asked (`JobSpec`, never changes) and how it stands (`JobRecord`).
+
+Both are plain values. The store keeps a spec and an `Observed` as one JSON string each, so that a poll reads and
+writes two fields and no more.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import StrEnum
+from typing import Any, Self
+
+from ryla_tasks.jobs.states import Priority, State
+
+__all__ = ["CancelReason", "JobRecord", "JobSpec", "Observed", "OnUnknown"]
+
+
+class OnUnknown(StrEnum):
+    """What to do when the answer to a submit is lost, so that nobody knows whether a GPU works on the job.
+
+    FAIL ends the job with `SubmitOutcomeUnknown`. Nothing is ever submitted twice under it.
+    """
+
+    FAIL = "fail"
+
+
+class CancelReason(StrEnum):
+    """Who wants the job to stop. It decides the end: a passed deadline is `timed_out`, the others `cancelled`."""
+
+    USER = "user"
+    REVOKED = "revoked"
+    DEADLINE = "deadline"
+
+    @property
+    def end(self) -> State:
+        return State.TIMED_OUT if self is CancelReason.DEADLINE else State.CANCELLED
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What was asked for. Times are seconds. Nothing here changes after the job is accepted."""
+
+    task: str
+    kind: str
+    endpoint: str
+    user_id: str = ""
+    tags: tuple[str, ...] = ()
+    priority: Priority = Priority.NORMAL
+    idempotency_key: str = ""
+    deadline_s: float | None = None
+    on_unknown: OnUnknown = OnUnknown.FAIL
+    max_retries: int = 3
+    backoff_s: float = 1.0
+    backoff_max_s: float = 16.0
+    jitter: bool = True
+    execution_timeout_s: float = 600.0
+    ttl_s: float = 86_400.0
+    poll_min_s: float = 1.0
+    poll_max_s: float = 15.0
+    retention_s: float = 7 * 86_400.0
+    expected_run_s: float = 15.0
+    price_per_s: float = 0.0
+    expected_images: int | None = None
+    seed: int | None = None
+    label: str = ""
+
+    def to_json(self) -> str:
+        """As JSON, without what equals the default."""
+        return json.dumps(
+            {name: value for name, value in asdict(self).items() if value != _SPEC_DEFAULTS.get(name, _ABSENT)},
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` wrote; fields of a newer version are ignored."""
+        raw = json.loads(text)
+        known = {name: raw[name] for name in raw.keys() & _SPEC_NAMES}
+        known["tags"] = tuple(known.get("tags", ()))
+        known["priority"] = Priority(known.get("priority", Priority.NORMAL))
+        known["on_unknown"] = OnUnknown(known.get("on_unknown", OnUnknown.FAIL))
+        return cls(**known)
+
+
+_ABSENT = object()
+_SPEC_DEFAULTS = {f.name: f.default for f in fields(JobSpec)}
+_SPEC_NAMES = frozenset(_SPEC_DEFAULTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the polls of one attempt have seen so far. Times are seconds unless they say `_ms`.
+
+    `banked_ms` is the execution time of runs that the platform broke off and dispatched again: it is paid for too.
+    """
+
+    percent: float = 0.0
+    message: str = ""
+    step: int | None = None
+    steps: int | None = None
+    node: str = ""
+    status: str = ""
+    worker_id: str = ""
+    dispatches: int = 0
+    delay_ms: int | None = None
+    execution_ms: int | None = None
+    banked_ms: int = 0
+    running_since: float = 0.0
+    missing_since: float = 0.0
+    troubles: int = 0
+    trouble: str = ""
+
+    def to_json(self) -> str:
+        """As JSON, without what equals the default."""
+        return json.dumps(
+            {name: getattr(self, name) for name, default in _OBSERVED_DEFAULTS if getattr(self, name) != default},
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` wrote; fields of a newer version are ignored."""
+        if not text or text in (b"{}", "{}"):
+            return cls()
+        raw = json.loads(text)
+        return cls(**{name: raw[name] for name in raw.keys() & _OBSERVED_NAMES})
+
+
+_OBSERVED_DEFAULTS = tuple((f.name, f.default) for f in fields(Observed))
+_OBSERVED_NAMES = frozenset(name for name, _ in _OBSERVED_DEFAULTS)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as it stands. Times are seconds since the epoch by the clock of Redis, 0 where not yet.
+
+    `attempt` counts submits, from 1; `retries` counts those made because an earlier one failed. `ending` is set at
+    an end, and is either a result or a described error (see `ryla_tasks.jobs.ending`).
+    """
+
+    job_id: str
+    spec: JobSpec
+    state: State = State.QUEUED
+    attempt: int = 0
+    retries: int = 0
+    target: str = ""
+    remote_id: str = ""
+    correlation_id: str = ""
+    cancel: CancelReason | None = None
+    observed: Observed = field(default_factory=Observed)
+    created: float = 0.0
+    submitted: float = 0.0
+    ended: float = 0.0
+    deliveries: int = 0
+    delivered: float = 0.0
+    alias_of: str = ""
+    ending: dict[str, Any] | None = None
+
+    def with_(self, **changes: Any) -> JobRecord:
+        """A copy with some fields changed."""
+        return replace(self, **changes)

@@ -1,0 +1,113 @@
+"""What a failure seen at the cloud means: which error the job ends with, and what its user is told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ryla_tasks.errors import (
+    Category,
+    EndpointNotFound,
+    JobError,
+    JobFailed,
+    JobTimedOut,
+    ProviderError,
+    RateLimited,
+    SubmitOutcomeUnknown,
+    SubmitRejected,
+    Unauthorized,
+)
+from ryla_tasks.jobs.remote import RemoteJob
+
+__all__ = ["remote_failure", "remote_time_out", "submit_refused", "submit_unknown"]
+
+_LONGEST_DETAIL = 4_000
+
+
+def remote_failure(remote: RemoteJob) -> JobError:
+    """The error for a remote job that ended FAILED.
+
+    The `runpod` SDK sends a handler's exception as a JSON string with `error_type`, `error_message` and a
+    traceback; a handler that returns `{"error": ...}` sends that text, and its other keys as `output`.
+    """
+    return JobFailed(
+        "The GPU worker reported an error.",
+        {
+            "code": "worker_error",
+            "category": str(Category.PERMANENT),
+            "details": {
+                "error": _worker_error(remote.error),
+                "output": _short(remote.output),
+                "worker_id": remote.worker_id,
+                "retries": remote.retries,
+            },
+        },
+    )
+
+
+def remote_time_out(remote: RemoteJob) -> JobError:
+    """The error for a remote job that RunPod stopped at its execution time-out or its ttl."""
+    return JobTimedOut(
+        "The job took longer than the endpoint allows.",
+        {
+            "code": "remote_time_out",
+            "category": str(Category.RECOVERABLE),
+            "details": {"error": _worker_error(remote.error), "execution_ms": remote.execution_ms},
+        },
+    )
+
+
+def submit_refused(error: ProviderError) -> JobError:
+    """The error for a job that the endpoint surely did not take."""
+    return SubmitRejected(
+        _REFUSALS.get(type(error), "The GPU endpoint did not take the job."),
+        {"code": "submit_rejected", "category": str(error.category), "details": _call_details(error)},
+    )
+
+
+def submit_unknown(error: ProviderError | None) -> JobError:
+    """The error for a submit whose answer was lost; None where the worker process that sent it is gone."""
+    return SubmitOutcomeUnknown(
+        "The connection broke while the job was sent, and it was not sent again, so that it is not paid for twice.",
+        {
+            "code": "submit_unknown",
+            "category": str(Category.RECOVERABLE),
+            "details": _call_details(error) if error else {"error": "the worker process ended during the submit"},
+        },
+    )
+
+
+_REFUSALS: dict[type[ProviderError], str] = {
+    Unauthorized: "The GPU endpoint refused our API key.",
+    EndpointNotFound: "The GPU endpoint does not exist.",
+    RateLimited: "The GPU endpoint is too busy.",
+}
+
+
+def _call_details(error: ProviderError) -> dict[str, Any]:
+    return {
+        "error": str(error),
+        "error_type": type(error).__name__,
+        "endpoint_id": error.endpoint_id,
+        "http_status": error.http_status,
+        "body": error.body,
+    }
+
+
+def _worker_error(text: str | None) -> Any:
+    """A worker's error, parsed where it is JSON."""
+    if not text:
+        return None
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        return text[:_LONGEST_DETAIL]
+    return _short(parsed)
+
+
+def _short(value: Any) -> Any:
+    """The value, or the start of its text where it is too long to keep in a record."""
+    if value is None:
+        return None
+    text = json.dumps(value)
+    return value if len(text) <= _LONGEST_DETAIL else text[:_LONGEST_DETAIL]

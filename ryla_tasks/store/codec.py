@@ -1,0 +1,105 @@
+"""How records, inputs and progress are written in Redis, and read again."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ryla_tasks.jobs.progress import progress_of
+from ryla_tasks.jobs.record import CancelReason, JobRecord, JobSpec, Observed
+from ryla_tasks.jobs.states import State
+
+__all__ = ["RECORD_FIELDS", "Meta", "decode_record", "dumps", "event_json", "pack_input", "unpack_input"]
+
+#: The fields of a record, in the order in which `commands.lua` returns them (its FIELDS).
+RECORD_FIELDS = (
+    "spec", "state", "attempt", "retries", "target", "remote_id", "correlation_id", "cancel", "observed", "created",
+    "submitted", "ended", "deliveries", "delivered", "alias_of", "ending",
+)  # fmt: skip
+
+#: Inputs shorter than this are kept as they are: compressing them costs more than it saves.
+_COMPRESS_FROM = 1_024
+
+_PLAIN, _ZLIB = b"j", b"z"
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def pack_input(text: str) -> bytes:
+    """A job's input, given as JSON, as it is kept; fast rather than small."""
+    raw = text.encode()
+    return _PLAIN + raw if len(raw) < _COMPRESS_FROM else _ZLIB + zlib.compress(raw, 1)
+
+
+def unpack_input(packed: bytes) -> Any:
+    """The input that `pack_input` packed."""
+    body = packed[1:]
+    return json.loads(zlib.decompress(body) if packed[:1] == _ZLIB else body)
+
+
+def decode_record(job_id: str, fields: Sequence[bytes | None]) -> JobRecord:
+    """A record from the fields that `commands.lua` returns, in the order of its FIELDS."""
+    (spec, state, attempt, retries, target, remote_id, correlation_id, cancel, observed, created, submitted, ended,
+     deliveries, delivered, alias_of, ending) = fields  # fmt: skip
+    return JobRecord(
+        job_id=job_id,
+        spec=JobSpec.from_json(spec or b"{}"),
+        state=State(_text(state)),
+        attempt=int(attempt or 0),
+        retries=int(retries or 0),
+        target=_text(target),
+        remote_id=_text(remote_id),
+        correlation_id=_text(correlation_id),
+        cancel=CancelReason(cancel.decode()) if cancel else None,
+        observed=Observed.from_json(observed or b""),
+        created=_seconds(created),
+        submitted=_seconds(submitted),
+        ended=_seconds(ended),
+        deliveries=int(deliveries or 0),
+        delivered=_seconds(delivered),
+        alias_of=_text(alias_of),
+        ending=json.loads(ending) if ending else None,
+    )
+
+
+def event_json(kind: str, record: JobRecord, now: float, **more: Any) -> str:
+    """An event of a job's stream: what happened, and how the job stands after it."""
+    return dumps({"type": kind, **progress_of(record, now).to_json(), **more})
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """Writes a job's progress as Celery's Redis result backend would, so that `AsyncResult` shows it.
+
+    `key_prefix` is the backend's own (`backend.get_key_for_task("")`), `ttl_s` its `result_expires`.
+    Format: celery/backends/base.py, `_get_result_meta`.
+    """
+
+    key_prefix: str
+    ttl_s: int
+
+    def of(self, record: JobRecord, now: float) -> Mapping[str, Any]:
+        """The key, value and time to live of a job's PROGRESS."""
+        value: dict[str, Any] = {
+            "status": "PROGRESS",
+            "result": {"job_id": record.job_id, **progress_of(record, now).to_json()},
+            "traceback": None,
+            "children": [],
+            "date_done": None,
+            "task_id": record.job_id,
+        }
+        return {"key": self.key_prefix + record.job_id, "value": json.dumps(value), "ttl": self.ttl_s}
+
+
+def _text(value: bytes | None) -> str:
+    return value.decode() if value else ""
+
+
+def _seconds(value: bytes | None) -> float:
+    return int(value) / 1e6 if value else 0.0

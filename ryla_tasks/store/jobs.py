@@ -1,0 +1,466 @@
+"""The job store: what the engine and the handles ask of Redis, one method for each operation of `commands.lua`."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import redis
+
+from ryla_tasks.errors import JobNotFound
+from ryla_tasks.jobs.lifecycle import Decision, Step, cancelled_ending
+from ryla_tasks.jobs.record import CancelReason, JobRecord, JobSpec
+from ryla_tasks.jobs.states import State
+from ryla_tasks.store.codec import Meta, decode_record, dumps, event_json, pack_input, unpack_input
+from ryla_tasks.store.scripts import Scripts
+
+__all__ = [
+    "Accepted",
+    "Claim",
+    "Created",
+    "Creation",
+    "Delivery",
+    "JobStore",
+    "NewJob",
+    "Rate",
+    "Refusal",
+    "Refused",
+    "Ride",
+    "Settled",
+    "Sweep",
+]
+
+_EXPIRED = {"type": "JobExpired", "message": "The job was not started in time.",
+            "info": {"code": "start_by", "category": "permanent", "details": None}}  # fmt: skip
+
+
+class Creation(StrEnum):
+    """What became of a wish to create a job."""
+
+    CREATED = "created"
+    EXISTS = "exists"
+    SAME = "same"
+    ALIAS = "alias"
+    ENDED = "ended"
+    CONFLICT = "conflict"
+    TOMBSTONE = "tombstone"
+
+
+class Refusal(StrEnum):
+    """Why a claim was not given."""
+
+    GONE = "gone"
+    NONE = "none"
+    MOVED = "moved"
+    HELD = "held"
+    EARLY = "early"
+    WAIT = "wait"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to create. `input_json` is the endpoint's input as JSON, `envelope` the Celery message that runs it."""
+
+    job_id: str
+    spec: JobSpec
+    input_json: str
+    envelope: str
+    delay_s: float = 0.0
+    start_by_s: float | None = None
+    digest: str = ""
+    in_canvas: bool = False
+    recorded: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A deliver message that has to be sent, with the envelope to send it by."""
+
+    job_id: str
+    envelope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """`job_id` is the job that stands for the wish: under an idempotency key, the one made before."""
+
+    word: Creation
+    job_id: str
+    deliveries: tuple[Delivery, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A limit of calls: `per_s` in the long run, `burst` at once, for the whole fleet."""
+
+    per_s: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that is ours until the lease ends. `payload` is the input, or the kept remote output.
+
+    `lost` says that an earlier claim of the same attempt died on its way; `durable`, that the intent is kept as the
+    settings want. `taken` is the local monotonic time just
+    before the claim was asked for: the lease's age counts from there.
+    """
+
+    record: JobRecord
+    fence: str
+    now: float
+    taken: float
+    payload: Any = None
+    lost: bool = False
+    durable: bool = True
+
+    def age(self) -> float:
+        """Seconds since the lease began, at the most."""
+        return time.monotonic() - self.taken
+
+    def clock(self) -> float:
+        """The time by Redis's clock, carried on by ours."""
+        return self.now + self.age()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No claim; where `why` is EARLY or WAIT, `in_s` says when to ask again."""
+
+    why: Refusal
+    in_s: float = 0.0
+    job_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ride:
+    """Jobs of one target, claimed together. `wake_s` is the delay of a poll message to send now, if any."""
+
+    target: str
+    fence: str
+    now: float
+    taken: float
+    in_flight: int
+    more: bool
+    wake_s: float | None
+    records: tuple[JobRecord, ...]
+
+    def clock(self) -> float:
+        """The time by Redis's clock, carried on by ours."""
+        return self.now + time.monotonic() - self.taken
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a settle did: per job whether it counted, the poll message and the deliveries to send."""
+
+    counted: tuple[bool, ...]
+    wake_s: float | None
+    envelopes: tuple[Delivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """How an accepted remote job was recorded. An orphan is cancelled by the sweeper."""
+
+    orphan: bool
+    cancelling: bool
+    wake_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a sweep found overdue: messages as (step, id, envelope), and targets to poll."""
+
+    messages: tuple[tuple[str, str, str], ...]
+    wakes: tuple[str, ...]
+
+
+class JobStore:
+    """Jobs in Redis. Safe for use by many threads; every method is one round trip."""
+
+    def __init__(self, client: redis.Redis, *, prefix: str, meta: Meta) -> None:
+        self.client = client
+        self.prefix = prefix
+        self._meta = meta
+        self._scripts = Scripts(client, prefix)
+
+    def create(self, job: NewJob) -> Created:
+        """Accept a job. From here on it is never lost. Creating it again, by id or key, changes nothing."""
+        spec = job.spec
+        record = JobRecord(job.job_id, spec, created=time.time())
+        wish: dict[str, Any] = {
+            "id": job.job_id,
+            "spec": spec.to_json(),
+            "endpoint": spec.endpoint,
+            "user": spec.user_id,
+            "kind": spec.kind,
+            "retention_s": round(spec.retention_s),
+            "delay_ms": round(job.delay_s * 1000),
+            "event": event_json("created", record, record.created),
+            "meta": self._meta.of(record, record.created),
+        }
+        if spec.deadline_s is not None:
+            wish["deadline_ms"] = round((job.delay_s + spec.deadline_s) * 1000)
+        if job.start_by_s is not None:
+            wish["start_by_ms"] = round(job.start_by_s * 1000)
+        if spec.idempotency_key:
+            wish |= {"idem": f"{spec.user_id}:{spec.idempotency_key}", "digest": job.digest, "alias": job.in_canvas}
+        if not job.recorded:
+            wish["unrecorded"] = True
+        word, job_id, *rest = self._scripts.call("create", dumps(wish), pack_input(job.input_json), job.envelope)
+        return Created(Creation(word.decode()), job_id.decode(), _deliveries(rest))
+
+    def claim_submit(
+        self,
+        endpoint: str,
+        target: str,
+        *,
+        job_id: str | None,
+        lease_s: float,
+        rate: Rate,
+        durable: tuple[Any, ...] | None = None,
+    ) -> Claim | Refused:
+        """Take a queued job (or the first due) to submit it to `target`; the intent is written with it."""
+        taken = time.monotonic()
+        wish = {
+            "endpoint": endpoint,
+            "target": target,
+            "lease_ms": round(lease_s * 1000),
+            "fence": _fence(),
+            "correlation_id": secrets.token_hex(12),
+            "per_s": rate.per_s,
+            "burst": rate.burst,
+        }
+        if job_id is not None:
+            wish["id"] = job_id
+        if durable is None:
+            return _claim(self._scripts.call("claim_submit", dumps(wish)), taken, packed=True)
+        answer, kept = self._scripts.call_durably("claim_submit", durable, dumps(wish))
+        claim = _claim(answer, taken, packed=True)
+        return replace(claim, durable=_is_kept(durable, kept)) if isinstance(claim, Claim) else claim
+
+    def accept(self, record: JobRecord, remote_id: str, gap_s: float, now: float) -> Accepted:
+        """Record that the cloud took the attempt. Safe to repeat; counts however late it comes."""
+        after = record.with_(state=State.WAITING, remote_id=remote_id, submitted=now)
+        wish = {
+            "id": record.job_id,
+            "attempt": record.attempt,
+            "target": record.target,
+            "remote_id": remote_id,
+            "gap_ms": round(gap_s * 1000),
+            "event": event_json("state", after, now),
+            "meta": self._meta.of(after, now),
+        }
+        word, wake_ms = self._scripts.call("accept", dumps(wish))
+        return Accepted(word == b"orphan", word == b"cancelling", _wake(wake_ms))
+
+    def claim_polls(self, target: str, *, most: int, lease_s: float, rate: Rate, most_rides: int) -> Ride:
+        """Take what is due at a target, within its limits. An empty ride may still ask for a later message."""
+        taken = time.monotonic()
+        wish = {
+            "target": target,
+            "most": most,
+            "lease_ms": round(lease_s * 1000),
+            "fence": _fence(),
+            "per_s": rate.per_s,
+            "burst": rate.burst,
+            "most_rides": most_rides,
+        }
+        fence, now, flight, more, wake_ms, rows = self._scripts.call("claim_polls", dumps(wish))
+        records = tuple(decode_record(job_id.decode(), fields) for job_id, fields in rows)
+        return Ride(target, fence.decode(), int(now) / 1e6, taken, flight, bool(more), _wake(wake_ms), records)
+
+    def settle_ride(
+        self,
+        ride: Ride,
+        decisions: Sequence[tuple[JobRecord, Decision]],
+        *,
+        last: bool,
+        hold_s: float | None = None,
+    ) -> Settled:
+        """Carry out what was decided on a ride. The last settle gives the ride back and plans the next."""
+        place, now = f"poll:{ride.target}", ride.clock()
+        wish: dict[str, Any] = {
+            "from": place,
+            "fence": ride.fence,
+            "target": ride.target,
+            "items": [self._item(before, decision, now) for before, decision in decisions],
+        }
+        if last:
+            wish["last"] = True
+        if hold_s is not None:
+            wish["hold_ms"] = round(hold_s * 1000)
+        return self._settle(wish)
+
+    def settle(self, claim: Claim, decision: Decision, *, keep: bool = False) -> Settled:
+        """Carry out what was decided on one claimed job. `keep` holds the lease on, to deliver the end at once."""
+        state = claim.record.state
+        place = f"submit:{claim.record.spec.endpoint}" if state is State.SUBMITTING else "deliver"
+        item = self._item(claim.record, decision, claim.clock())
+        if keep:
+            item["keep"] = True
+        return self._settle({"from": place, "fence": claim.fence, "items": [item]})
+
+    def claim_deliver(self, *, job_id: str | None, lease_s: float) -> Claim | Refused:
+        """Take a job whose GPU work is over, to collect its output or to deliver its end."""
+        taken = time.monotonic()
+        wish: dict[str, Any] = {"lease_ms": round(lease_s * 1000), "fence": _fence()}
+        if job_id is not None:
+            wish["id"] = job_id
+        return _claim(self._scripts.call("claim_deliver", dumps(wish)), taken, packed=False)
+
+    def release(self, claim: Claim, in_s: float = 0.0) -> bool:
+        """Give a claimed delivery back; it is due again in `in_s`. False where the lease was lost."""
+        wish = {"from": "deliver", "id": claim.record.job_id, "fence": claim.fence, "ms": round(in_s * 1000)}
+        return bool(self._scripts.call("release", dumps(wish)))
+
+    def delivered(self, job_id: str) -> bool:
+        """Celery has stored the end of the job: nothing more is owed."""
+        return bool(self._scripts.call("delivered", job_id))
+
+    def cancel(self, job_id: str, reason: CancelReason = CancelReason.USER) -> tuple[str, tuple[Delivery, ...]]:
+        """Ask a job to stop.
+
+        Returns a word (`ended`: it had not been sent; `remote`: the cloud has to be told; `asked`: as soon as it is
+        known where it runs; `over`: too late; `gone`: no such job), and deliveries to send.
+        """
+        event = dumps({"type": "state", "phase": str(reason.end), "message": reason.end.sentence})
+        wish = {
+            "id": job_id,
+            "reason": str(reason),
+            "to": str(reason.end),
+            "ending": dumps(cancelled_ending(reason)),
+            "event": event,
+        }
+        word, _ms, out = self._scripts.call("cancel", dumps(wish))
+        return word.decode(), _deliveries(out)
+
+    def cancel_sent(self, job_id: str) -> tuple[float | None, str]:
+        """The cloud was told to cancel: poll at once. Returns the delay of a poll message to send, and its target."""
+        ms, target = self._scripts.call("cancel_sent", job_id)
+        return _wake(ms), target.decode()
+
+    def orphan_done(self, target: str, remote_id: str) -> None:
+        """A remote job that no job of ours claims was cancelled."""
+        self._scripts.call("orphan_done", f"{target} {remote_id}")
+
+    def nudge(self, job_id: str) -> tuple[float | None, str]:
+        """There may be news of a job. Returns the delay of a poll message to send, if any, and its target."""
+        ms, target = self._scripts.call("nudge", job_id)
+        return _wake(ms), target.decode()
+
+    def hold(self, target: str, op: str, in_s: float) -> None:
+        """Make no call of this kind to the target for a while (429)."""
+        self._scripts.call("hold", dumps({"target": target, "op": op, "ms": round(in_s * 1000)}))
+
+    def load(self, job_id: str) -> tuple[JobRecord, float]:
+        """A job as it stands, and the time by Redis's clock. Raises `JobNotFound`."""
+        now, *fields = self._scripts.call("load", job_id)
+        if not fields:
+            raise JobNotFound(f"There is no job {job_id}: it was never made, or its record has expired.")
+        return decode_record(job_id, fields[0]), int(now) / 1e6
+
+    def delivery(self, job_id: str) -> Delivery:
+        """A job's envelope, empty where it is gone."""
+        envelope: bytes | None = self.client.get(f"{self.prefix}:envelope:{job_id}")  # type: ignore[assignment]
+        return Delivery(job_id, envelope.decode() if envelope else "")
+
+    def sweep(self, *, grace_s: float, most: int, most_resends: int) -> Sweep:
+        """One bounded look at everything that is overdue."""
+        wish = {
+            "grace_ms": round(grace_s * 1000),
+            "most": most,
+            "most_resends": most_resends,
+            "undelivered": dumps({"type": "undelivered"}),
+            "expired": {
+                "ending": dumps({"error": _EXPIRED}),
+                "event": dumps({"type": "state", "phase": "expired", "message": State.EXPIRED.sentence}),
+            },
+            "deadline": {
+                "ending": dumps(cancelled_ending(CancelReason.DEADLINE)),
+                "event": dumps({"type": "state", "phase": "timed_out", "message": State.TIMED_OUT.sentence}),
+            },
+        }
+        messages, wakes = self._scripts.call("sweep", dumps(wish))
+        texts = [part.decode() for part in messages]
+        triples = zip(texts[0::3], texts[1::3], texts[2::3], strict=True)
+        return Sweep(tuple(triples), tuple(wake.decode() for wake in wakes))
+
+    def _settle(self, wish: dict[str, Any]) -> Settled:
+        wake_ms, words, out = self._scripts.call("settle", dumps(wish))
+        return Settled(tuple(word == b"settled" for word in words), _wake(wake_ms), _deliveries(out))
+
+    def _item(self, before: JobRecord, decision: Decision, now: float) -> dict[str, Any]:
+        """A decision as `commands.lua` reads it: what has not changed is left out."""
+        after = decision.record
+        item: dict[str, Any] = {
+            "id": before.job_id,
+            "old": str(before.state),
+            "new": str(after.state),
+            "to": _place(after, decision.step),
+            "in_ms": round(decision.in_s * 1000),
+        }
+        if after.observed != before.observed:
+            item["observed"] = after.observed.to_json()
+        if after.retries != before.retries:
+            item["retries"] = after.retries
+        if after.ending is not None:
+            item["ending"] = json.dumps(after.ending)
+        if decision.output is not None:
+            item["output"] = json.dumps(decision.output)
+        if decision.step is not Step.POLL:
+            item["message"] = True
+        if decision.event:
+            item["event"] = event_json(decision.event, after, now)
+            if after.ending is None:
+                item["meta"] = self._meta.of(after, now)
+        return item
+
+
+def _place(record: JobRecord, step: Step) -> str:
+    match step:
+        case Step.SUBMIT:
+            return f"submit:{record.spec.endpoint}"
+        case Step.POLL:
+            return f"poll:{record.target}"
+        case Step.DELIVER:
+            return "deliver"
+
+
+def _is_kept(durable: tuple[Any, ...], answer: Any) -> bool:
+    """Whether enough confirmed: WAITAOF answers [own disk, replicas' disks], WAIT a number of replicas."""
+    _command, *wanted, _timeout = durable
+    got = answer if isinstance(answer, list) else [answer]
+    return all(have >= want for have, want in zip(got, wanted, strict=True))
+
+
+def _fence() -> int:
+    return secrets.randbelow(999) + 1
+
+
+def _wake(ms: Any) -> float | None:
+    return None if int(ms) < 0 else int(ms) / 1000
+
+
+def _deliveries(pairs: Iterable[bytes]) -> tuple[Delivery, ...]:
+    texts = [part.decode() for part in pairs]
+    return tuple(Delivery(*pair) for pair in zip(texts[0::2], texts[1::2], strict=True))
+
+
+def _claim(answer: Sequence[Any], taken: float, *, packed: bool) -> Claim | Refused:
+    word, ms, *rest = answer
+    if not rest or word == b"wait":
+        return Refused(Refusal(word.decode()), ms / 1000, rest[0].decode() if rest else "")
+    job_id, fence, now, fields, *payload = rest
+    body = payload[0] if payload else None
+    if body is not None:
+        body = unpack_input(body) if packed else json.loads(body)
+    record = decode_record(job_id.decode(), fields)
+    return Claim(record, fence.decode(), int(now) / 1e6, taken, body, lost=word == b"lost")

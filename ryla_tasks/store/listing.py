@@ -1,0 +1,61 @@
+"""Lists of jobs, newest first, by user, kind, state and endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import redis
+from redis.exceptions import RedisError
+
+from ryla_tasks.errors import StoreUnavailable
+from ryla_tasks.jobs.record import JobRecord
+from ryla_tasks.jobs.states import State
+from ryla_tasks.store.codec import RECORD_FIELDS, decode_record
+
+__all__ = ["list_records"]
+
+_PAGE = 200
+
+
+def list_records(
+    client: redis.Redis,
+    prefix: str,
+    *,
+    user_id: str | None = None,
+    kind: str | None = None,
+    state: State | None = None,
+    endpoint: str | None = None,
+) -> Iterator[JobRecord]:
+    """Records that fit all that is given, newest first, read a page at a time as they are asked for.
+
+    Raises `StoreUnavailable`.
+    """
+    wanted = {"user": user_id, "state": state, "kind": kind, "endpoint": endpoint}
+    given = [f"{prefix}:idx:{name}:{value}" for name, value in wanted.items() if value is not None]
+    try:
+        index = min(given, key=client.zcard) if given else f"{prefix}:idx:all"
+        for start in range(0, 1_000_000, _PAGE):
+            ids: Any = client.zrevrange(index, start, start + _PAGE - 1)
+            if not ids:
+                return
+            for record in _load(client, prefix, ids):
+                if _fits(record, user_id, kind, state, endpoint):
+                    yield record
+    except RedisError as error:
+        raise StoreUnavailable(f"Redis did not answer: {error}") from error
+
+
+def _load(client: redis.Redis, prefix: str, ids: list[bytes]) -> Iterator[JobRecord]:
+    with client.pipeline(transaction=False) as pipe:
+        for job_id in ids:
+            pipe.hmget(f"{prefix}:job:{job_id.decode()}", RECORD_FIELDS)
+        for job_id, fields in zip(ids, pipe.execute(), strict=True):
+            if fields[1] is not None:
+                yield decode_record(job_id.decode(), fields)
+
+
+def _fits(record: JobRecord, user_id: str | None, kind: str | None, state: State | None, endpoint: str | None) -> bool:
+    spec = record.spec
+    pairs = ((user_id, spec.user_id), (kind, spec.kind), (state, record.state), (endpoint, spec.endpoint))
+    return all(wanted is None or wanted == has for wanted, has in pairs)

@@ -1,0 +1,96 @@
+"""The operations of `commands.lua`, ready to be called."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from ryla_tasks.errors import StoreError, StoreUnavailable
+
+__all__ = ["Scripts", "operations"]
+
+_HEADER = re.compile(r"^-- operation: (?P<name>\w+)(?P<flags>[\w -]*)$", re.MULTILINE)
+
+
+@cache
+def operations() -> dict[str, tuple[str, str]]:
+    """Each operation's name, with its SHA1 and the text that Redis runs."""
+    text = files(__package__).joinpath("commands.lua").read_text(encoding="utf-8")
+    headers = list(_HEADER.finditer(text))
+    prelude = text[: headers[0].start()]
+    ends = [header.start() for header in headers[1:]] + [len(text)]
+    found = {}
+    for header, end in zip(headers, ends, strict=True):
+        flags = header["flags"].split()
+        script = f"#!lua flags={','.join(flags)}\n" if flags else "#!lua\n"
+        script += prelude + text[header.end() : end]
+        found[header["name"]] = (hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest(), script)
+    return found
+
+
+class Scripts:
+    """Calls operations by name, each in one round trip, sent once.
+
+    Raises `StoreUnavailable` where Redis does not answer; its `sent` says whether the operation may have run. Nothing
+    is repeated here, unlike in redis-py: whether it may be is for the caller to say.
+    """
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self._pool = client.connection_pool
+        self._prefix = prefix
+
+    def call(self, name: str, *args: str | bytes) -> Any:
+        """Run an operation and return its answer."""
+        return self._run(name, args, ())[0]
+
+    def call_durably(self, name: str, wait: tuple[Any, ...], *args: str | bytes) -> tuple[Any, Any]:
+        """Run an operation, then `wait` (WAIT, WAITAOF) on the same connection, in one round trip; both answers."""
+        answer, waited = self._run(name, args, (wait,))
+        return answer, waited
+
+    def _run(self, name: str, args: tuple[str | bytes, ...], more: tuple[tuple[Any, ...], ...]) -> list[Any]:
+        sha, script = operations()[name]
+        try:
+            try:
+                return self._send([("EVALSHA", sha, 1, self._prefix, *args), *more])
+            except NoScriptError:
+                return self._send([("EVAL", script, 1, self._prefix, *args), *more])
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            raise StoreUnavailable(f"Redis cannot be reached: {error}") from error
+        except RedisError as error:
+            raise StoreError(f"Redis refused {name}: {error}") from error
+
+    def _send(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        connection = self._pool.get_connection()
+        answers: list[Any] = []
+        try:
+            connection.send_packed_command(connection.pack_commands(commands))
+            for _ in commands:
+                answers.append(_answer(connection))
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            connection.disconnect()
+            raise StoreUnavailable(f"Redis did not answer: {error}", sent=True) from error
+        finally:
+            self._pool.release(connection)
+        for answer in answers:
+            if isinstance(answer, RedisError):
+                raise answer
+        return answers
+
+
+def _answer(connection: Any) -> Any:
+    """One answer, an error answer included, so that the next one can be read."""
+    try:
+        return connection.read_response()
+    except (RedisConnectionError, RedisTimeoutError):
+        raise
+    except RedisError as error:
+        return error

@@ -1,0 +1,155 @@
+"""`ServerlessTask`: a Celery task whose work is done by a GPU worker behind a serverless endpoint.
+
+The life of one, in messages:
+
+1. `apply_async` runs the task's function *in the caller*. It returns a `JobPlan` (or just the endpoint's input), so
+   that bad input fails there. Then the job's record is written, and the message is sent.
+2. A worker gets the message (step `submit`): it claims the job, sends it to the endpoint, records the remote id, and
+   raises `Ignore`: Celery's task stays open, and no slot is held.
+3. Poll messages of the endpoint's target watch the remote job.
+4. When it has ended, the same task's message is sent again (step `deliver`): now the task's body returns the result,
+   or raises the typed error, and Celery does all the rest: result, chain, group, chord, links, Flower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from celery import Task
+from celery.result import AsyncResult
+from kombu.utils.uuid import uuid
+
+from ryla_tasks.errors import InvalidJob, JobError, TransientError
+from ryla_tasks.jobs.lifecycle import Step
+from ryla_tasks.tasks import eager, enqueue
+from ryla_tasks.tasks.deliver import deliver
+from ryla_tasks.tasks.envelope import HEADER
+from ryla_tasks.tasks.plan import JobOptions, JobPlan, build_spec, encode_input, split_options
+from ryla_tasks.tasks.runtime import runtime_of
+from ryla_tasks.tasks.submit import submit
+
+__all__ = ["ServerlessTask"]
+
+
+class ServerlessTask(Task):
+    """Base of tasks that run on an endpoint.
+
+    Write the function so that it checks its arguments and returns the endpoint's input, or a `JobPlan`:
+
+        @app.task(base=ServerlessTask, endpoint="image")
+        def upscale(url: str, factor: int = 2) -> dict:
+            return {"url": url, "factor": factor}
+
+    It runs where the task is enqueued, so it must be quick and must not need a GPU. Besides its own arguments every
+    job takes those of `JobOptions`. In a canvas the previous result comes as the first positional argument.
+
+    `autoretry_for`, `dont_autoretry_for`, `retry_backoff`, `retry_backoff_max`, `retry_jitter` and `max_retries` mean
+    what they mean in Celery, but the job's record carries them out: they decide whether a refused submit, a failed
+    remote job (`JobFailed`) or a bad output (`OutputInvalid`) leads to a new attempt. A submit whose outcome is not
+    known is never retried by them. Unset, the endpoint's settings decide how often and how fast.
+
+    `time_limit` and `soft_time_limit` are refused: no process of ours runs as long as the job. Use `deadline_s`.
+    """
+
+    abstract = True
+    endpoint: ClassVar[str] = "image"
+
+    acks_late = True
+    reject_on_worker_lost = True
+    track_started = False
+    ignore_result = False
+    store_errors_even_if_ignored = True
+    throws = (JobError, InvalidJob)
+    typing = False
+    queue: ClassVar[str] = "ryla.jobs"
+
+    autoretry_for: ClassVar[tuple[type[Exception], ...]] = (TransientError,)
+    dont_autoretry_for: ClassVar[tuple[type[Exception], ...]] = ()
+    retry_backoff: ClassVar[float | bool | None] = None
+    retry_backoff_max: ClassVar[float | None] = None
+    retry_jitter: ClassVar[bool | None] = None
+    max_retries: ClassVar[int | None] = None
+
+    #: Celery wraps `run` to carry out `autoretry_for`, unless this name exists. Ours is carried out by the record.
+    _orig_run = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Carry out the step that the message asks for; called directly, run the job to its end."""
+        request = self.request
+        if request.called_directly or request.is_eager:
+            return eager.run_to_end(self, args, kwargs)
+        header = request.get(HEADER)
+        if header is None:
+            enqueue.adopt(self, args, kwargs)
+            header = {}
+        if header.get("step") == Step.DELIVER:
+            return deliver(self)
+        return submit(self, header.get("endpoint"))
+
+    def apply_async(
+        self,
+        args: Any = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        **options: Any,
+    ) -> AsyncResult[Any]:
+        """Accept a job and return its `AsyncResult`. Options are Celery's, and those of `JobOptions`.
+
+        Raises `InvalidJob` for bad input, `ConfigurationError` for an unknown endpoint, `StoreUnavailable` where
+        nothing was stored, and `EnqueueUnknown` where that is not known: repeating the call with its `job_id` as
+        `task_id` is safe. Once accepted it does not raise: a message that cannot be sent is sent later.
+        """
+        merged = {**(kwargs or {}), **{name: options.pop(name) for name in _ours(options)}}
+        if self.app.conf.task_always_eager:
+            return super().apply_async(args, merged, task_id=task_id, **options)
+        job_options, rest = split_options(_words(merged))
+        plan = self.plan(*(args or ()), **rest)
+        return enqueue.accept(self, plan, job_options, task_id or uuid(), options, (args, merged))
+
+    def plan(self, *args: Any, **kwargs: Any) -> JobPlan:
+        """What the task's function asks for with these arguments."""
+        planned = self.run(*args, **kwargs)
+        return planned if isinstance(planned, JobPlan) else JobPlan(planned)
+
+    def new_spec(self, plan: JobPlan, options: JobOptions) -> tuple[Any, str]:
+        """The job's spec and its input as JSON. Raises `InvalidJob` or `ConfigurationError`."""
+        settings = runtime_of(self.app).settings
+        endpoint = settings.endpoint(plan.endpoint or self.endpoint)
+        rules = {
+            "max_retries": self.max_retries,
+            "backoff_s": float(self.retry_backoff) if self.retry_backoff else None,
+            "backoff_max_s": self.retry_backoff_max,
+            "jitter": self.retry_jitter,
+        }
+        return build_spec(self.name, plan, options, endpoint, rules), encode_input(plan)
+
+    def may_retry(self, error: Exception) -> bool:
+        """Whether the task's rule lets a job try again after this error."""
+        return isinstance(error, tuple(self.autoretry_for)) and not isinstance(error, tuple(self.dont_autoretry_for))
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        """Celery has stored the result: nothing more is owed."""
+        self._owed_nothing(task_id)
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Celery has stored a failure; ours only if the job's body raised it."""
+        if isinstance(exc, JobError):
+            self._owed_nothing(task_id)
+
+    def _owed_nothing(self, task_id: str) -> None:
+        if not self.request.is_eager:
+            runtime_of(self.app).store.delivered(task_id)
+
+
+def _ours(options: Mapping[str, Any]) -> list[str]:
+    return [name for name in options if name in JobOptions.model_fields]
+
+
+def _words(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Celery's numbers for a priority (0 goes first on Redis) as words; anything else as it is."""
+    priority = kwargs.get("priority")
+    if isinstance(priority, int) and not isinstance(priority, bool):
+        word = "high" if priority <= 2 else "normal" if priority <= 5 else "low"
+        return {**kwargs, "priority": word}
+    return kwargs

@@ -1,0 +1,148 @@
+"""The deliver step: collect a finished job's output, then return its end to Celery under the job's own task id."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from celery import Celery
+from celery.exceptions import Ignore
+
+from ryla_tasks.artifacts import Downloaded, collect, decode_output, fetch_url
+from ryla_tasks.artifacts.base import ArtifactError
+from ryla_tasks.errors import JobError, ProviderError, RemoteJobNotFound
+from ryla_tasks.jobs.ending import raised
+from ryla_tasks.jobs.lifecycle import (
+    Collected,
+    Missing,
+    Observation,
+    OutputBad,
+    Seen,
+    Surroundings,
+    Uncollected,
+    advance,
+)
+from ryla_tasks.jobs.record import CancelReason, JobRecord
+from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
+from ryla_tasks.store.jobs import Claim, Refused
+from ryla_tasks.tasks.outcome import carry_out, may_retry
+from ryla_tasks.tasks.result import build_result
+from ryla_tasks.tasks.runtime import Runtime, runtime_of
+
+if TYPE_CHECKING:
+    from ryla_tasks.tasks.base import ServerlessTask
+
+__all__ = ["deliver", "observe_output"]
+
+logger = logging.getLogger(__name__)
+
+#: Longer than fetching and storing the largest output may take, and Celery's writing of the result after it.
+LEASE_S = 180.0
+
+_PLACE = "deliver"
+_LONGEST_TURN_S = 20.0
+_FETCH_S = 120.0
+
+
+def deliver(task: ServerlessTask) -> Any:
+    """Carry out a deliver message: return the job's result, or raise its error. Every delivery does the same.
+
+    Raises `Ignore` where there is nothing to deliver: already delivered, somebody else at it, or not collected yet.
+    """
+    app = task.app
+    runtime, job_id = runtime_of(app), task.request.id
+    claim = runtime.store.claim_deliver(job_id=job_id, lease_s=LEASE_S)
+    if isinstance(claim, Refused):
+        raise Ignore
+    record = claim.record
+    if not record.state.ended:
+        with runtime.lane.room(_PLACE) as admitted:
+            if not admitted:
+                runtime.store.release(claim)
+                raise Ignore
+            record = _collect(app, runtime, claim, own=job_id)
+            _catch_up(app, runtime)
+    if not record.state.ended:
+        raise Ignore
+    return _end(task, record)
+
+
+def _end(task: ServerlessTask, record: JobRecord) -> Any:
+    ending = record.ending or {}
+    logger.info("job.%s job=%s endpoint=%s", record.state, record.job_id, record.spec.endpoint)
+    if "result" in ending:
+        return ending["result"]
+    if record.cancel is CancelReason.REVOKED:
+        _revoke(task, record)
+    raise raised(record.job_id, ending)
+
+
+def _revoke(task: ServerlessTask, record: JobRecord) -> NoReturn:
+    """End a revoked job as Celery's own revoke does, chord and links included."""
+    task.backend.mark_as_revoked(record.job_id, "revoked", request=task.request, store_result=True)
+    runtime_of(task.app).store.delivered(record.job_id)
+    raise Ignore
+
+
+def _catch_up(app: Celery, runtime: Runtime) -> None:
+    """Collect what is due because its message found no room."""
+    end = time.monotonic() + _LONGEST_TURN_S
+    while runtime.lane.passed_over(_PLACE) and time.monotonic() < end:
+        claim = runtime.store.claim_deliver(job_id=None, lease_s=LEASE_S)
+        if isinstance(claim, Refused):
+            runtime.lane.caught_up(_PLACE)
+        elif claim.record.state.ended:
+            # Only its own message can deliver it.
+            runtime.store.release(claim)
+            runtime.lane.caught_up(_PLACE)
+        else:
+            _collect(app, runtime, claim, own="")
+
+
+def _collect(app: Celery, runtime: Runtime, claim: Claim, *, own: str) -> JobRecord:
+    """Fetch and store the output. The record comes back as it then stands, ended or not."""
+    record = claim.record
+    observation = observe_output(runtime, record, claim.payload, claim.clock())
+    around = Surroundings(may_retry=may_retry(app, record.spec.task), draw=random.uniform)
+    decision = advance(record, observation, claim.clock(), around)
+    keep = bool(own) and decision.record.state.ended
+    settled = runtime.store.settle(claim, decision, keep=keep)
+    carry_out(app, claim, decision, settled, own=own if keep else "")
+    return decision.record if all(settled.counted) else record
+
+
+def observe_output(runtime: Runtime, record: JobRecord, kept: Any, now: float) -> Observation:
+    """Look at a finished job's output, the kept one or else the cloud's, and store its files."""
+    try:
+        remote = _remote(runtime, record, kept)
+        if remote.status is not RemoteStatus.COMPLETED:
+            return Seen(remote)
+        return Collected(_result(runtime, record, remote, now))
+    except JobError as error:
+        return OutputBad(error)
+    except RemoteJobNotFound:
+        return Missing()
+    except (ProviderError, ArtifactError, OSError) as error:
+        logger.warning("collect.failed job=%s error=%s", record.job_id, error)
+        return Uncollected(f"{type(error).__name__}: {error}")
+
+
+def _remote(runtime: Runtime, record: JobRecord, kept: Any) -> RemoteJob:
+    if kept is not None:
+        return RemoteJob(record.remote_id, RemoteStatus.COMPLETED, output=kept)
+    provider, endpoint_id = runtime.provider(record.target)
+    return provider.status(endpoint_id, record.remote_id)
+
+
+def _result(runtime: Runtime, record: JobRecord, remote: RemoteJob, now: float) -> dict[str, Any]:
+    decoded = decode_output(remote.output, expected=record.spec.expected_images)
+    prefix = f"{record.spec.kind}/{record.job_id}/{record.attempt}"
+    artifacts = collect(decoded, runtime.artifacts, prefix, _fetcher())
+    return build_result(record, remote, artifacts, decoded, now)
+
+
+def _fetcher() -> Callable[[str], Downloaded]:
+    return lambda url: fetch_url(url, timeout_s=_FETCH_S)

@@ -1,0 +1,106 @@
+"""Running a job to its end in the calling process: `task_always_eager`, and a task that is called like a function.
+
+The same decisions as everywhere, without Redis and without messages: nothing survives the process. For tests and
+scripts.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kombu.utils.uuid import uuid
+
+from ryla_tasks.errors import ProviderError, RemoteJobNotFound
+from ryla_tasks.jobs.ending import raised
+from ryla_tasks.jobs.lifecycle import (
+    Decision,
+    Missing,
+    NotAccepted,
+    Observation,
+    OutcomeUnknown,
+    Seen,
+    Step,
+    Surroundings,
+    Trouble,
+    advance,
+)
+from ryla_tasks.jobs.planner import first_gap
+from ryla_tasks.jobs.record import CancelReason, JobRecord
+from ryla_tasks.jobs.states import State
+from ryla_tasks.providers import was_not_accepted
+from ryla_tasks.tasks.deliver import observe_output
+from ryla_tasks.tasks.plan import split_options
+from ryla_tasks.tasks.runtime import Runtime, runtime_of
+from ryla_tasks.tasks.submit import policy_of
+
+if TYPE_CHECKING:
+    from ryla_tasks.tasks.base import ServerlessTask
+
+__all__ = ["run_to_end"]
+
+
+def run_to_end(task: ServerlessTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Run a job here and now; returns its result or raises its error."""
+    runtime = runtime_of(task.app)
+    options, rest = split_options(kwargs)
+    spec, input_json = task.new_spec(task.plan(*args, **rest), options)
+    record = JobRecord(task.request.id or uuid(), spec, created=time.time())
+    around = Surroundings(may_retry=task.may_retry, draw=random.uniform)
+    decision = Decision(record, Step.SUBMIT)
+    while not decision.record.state.ended:
+        time.sleep(decision.in_s)
+        decision = _step(runtime, decision, json.loads(input_json), around)
+    ending = decision.record.ending or {}
+    if "result" in ending:
+        return ending["result"]
+    raise raised(record.job_id, ending)
+
+
+def _step(runtime: Runtime, decision: Decision, payload: dict[str, Any], around: Surroundings) -> Decision:
+    record, now = decision.record, time.time()
+    if decision.step is Step.SUBMIT:
+        return _submit(runtime, record, payload, around)
+    if decision.step is Step.DELIVER:
+        return advance(record, observe_output(runtime, record, decision.output, now), time.time(), around)
+    if record.spec.deadline_s is not None and now > record.created + record.spec.deadline_s and not record.cancel:
+        record = _cancel(runtime, record)
+    return advance(record, _ask(runtime, record), time.time(), around)
+
+
+def _submit(runtime: Runtime, record: JobRecord, payload: dict[str, Any], around: Surroundings) -> Decision:
+    target = runtime.settings.endpoint(record.spec.endpoint).primary.id
+    record = record.with_(
+        state=State.SUBMITTING, attempt=record.attempt + 1, target=target, correlation_id=secrets.token_hex(12)
+    )
+    provider, endpoint_id = runtime.provider(target)
+    try:
+        remote = provider.run(endpoint_id, payload, policy=policy_of(record))
+    except ProviderError as error:
+        outcome: Observation = NotAccepted(error) if was_not_accepted(error) else OutcomeUnknown(error)
+        return advance(record, outcome, time.time(), around)
+    record = record.with_(state=State.WAITING, remote_id=remote.remote_id, submitted=time.time())
+    return Decision(record, Step.POLL, first_gap(record))
+
+
+def _ask(runtime: Runtime, record: JobRecord) -> Observation:
+    provider, endpoint_id = runtime.provider(record.target)
+    try:
+        return Seen(provider.status(endpoint_id, record.remote_id))
+    except RemoteJobNotFound:
+        return Missing()
+    except ProviderError as error:
+        return Trouble(error)
+
+
+def _cancel(runtime: Runtime, record: JobRecord) -> JobRecord:
+    provider, endpoint_id = runtime.provider(record.target)
+    try:
+        provider.cancel(endpoint_id, record.remote_id)
+    except ProviderError:
+        return record
+    return record.with_(cancel=CancelReason.DEADLINE)

@@ -1,0 +1,218 @@
+"""Accepting jobs: the record first, then the message."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import Ignore
+from celery.result import AsyncResult
+from kombu.exceptions import OperationalError
+
+from ryla_tasks.errors import EnqueueUnknown, IdempotencyConflict, InvalidJob, StoreUnavailable
+from ryla_tasks.jobs.lifecycle import Step
+from ryla_tasks.jobs.record import JobSpec
+from ryla_tasks.store.jobs import Created, Creation, NewJob
+from ryla_tasks.tasks.envelope import HEADER, CatchingProducer, Envelope, send
+from ryla_tasks.tasks.plan import JobOptions, JobPlan, input_digest, split_options
+from ryla_tasks.tasks.runtime import runtime_of
+
+if TYPE_CHECKING:
+    from ryla_tasks.tasks.base import ServerlessTask
+
+__all__ = ["accept", "adopt"]
+
+logger = logging.getLogger(__name__)
+
+#: A countdown longer than this is kept in the store, not in a worker's memory.
+LONGEST_COUNTDOWN_S = 30.0
+
+
+def accept(
+    task: ServerlessTask,
+    plan: JobPlan,
+    job_options: JobOptions,
+    job_id: str,
+    options: dict[str, Any],
+    shown: tuple[Any, Any],
+) -> AsyncResult[Any]:
+    """Write the job's record and send its message; what stands for the wish comes back."""
+    spec, input_json = task.new_spec(plan, job_options)
+    delay_s, start_by_s = _times(options)
+    wish = _Wish(task, spec, input_json, job_id, delay_s, start_by_s)
+    result = _publish(task, wish, options, shown)
+    return result if wish.job_id == result.id else task.AsyncResult(wish.job_id)
+
+
+def adopt(task: ServerlessTask, args: Any, kwargs: dict[str, Any]) -> None:
+    """Write the record of a job whose message came from an app without this package, at its first claim.
+
+    Raises `InvalidJob` for bad input: then it is the task's failure. A message whose job has already run is ignored.
+    """
+    request = task.request
+    job_options, rest = split_options(kwargs)
+    spec, input_json = task.new_spec(task.plan(*args, **rest), job_options)
+    wish = _Wish(task, spec, input_json, request.id, 0.0, None, recorded=False)
+    options = {**request.as_execution_options(), **(request.delivery_info or {})}
+    options = {name: options[name] for name in options.keys() & _CARRIED}
+    _publish(task, wish, options, (None, None))
+    if wish.word is Creation.TOMBSTONE:
+        logger.warning("job.ran_before job=%s", request.id)
+        raise Ignore
+
+
+_CARRIED = frozenset(
+    {
+        "root_id",
+        "parent_id",
+        "group_id",
+        "group_index",
+        "chord",
+        "chain",
+        "link",
+        "link_error",
+        "routing_key",
+        "exchange",
+    }
+)
+
+
+class _Wish:
+    """One call of `accept`, between the moment when Celery has built the message and the moment when it is sent."""
+
+    def __init__(
+        self,
+        task: ServerlessTask,
+        spec: JobSpec,
+        input_json: str,
+        job_id: str,
+        delay_s: float,
+        start_by_s: float | None,
+        *,
+        recorded: bool = True,
+    ) -> None:
+        self.task = task
+        self.spec = spec
+        self.input_json = input_json
+        self.job_id = job_id
+        self.delay_s = delay_s
+        self.start_by_s = start_by_s
+        self.recorded = recorded
+        self.word: Creation | None = None
+
+    def catch(self, body: Any, publish: dict[str, Any], send_now: Any) -> None:
+        """Celery is about to publish the message: write the record with it, then let it go."""
+        app = self.task.app
+        envelope = Envelope.caught(app, body, publish)
+        embed = body[2]
+        new = NewJob(
+            self.job_id,
+            self.spec,
+            self.input_json,
+            envelope.text,
+            delay_s=self.delay_s,
+            start_by_s=self.start_by_s,
+            digest=input_digest(self.spec.endpoint, self.input_json) if self.spec.idempotency_key else "",
+            in_canvas=any(embed.get(name) for name in ("chain", "chord")) or bool(publish["headers"].get("group")),
+            recorded=self.recorded,
+        )
+        created = self._create(new)
+        self.word, self.job_id = created.word, created.job_id
+        if created.word is Creation.CONFLICT:
+            raise IdempotencyConflict(
+                f"idempotency_key: {self.spec.idempotency_key!r} stands for a job with another input; use a new key",
+                field="idempotency_key",
+            )
+        if not self.recorded:
+            return
+        if created.word is Creation.CREATED and self.delay_s <= LONGEST_COUNTDOWN_S:
+            self._send(body, publish, send_now)
+        for delivery in created.deliveries:
+            _send_or_leave(self.task, Envelope(delivery.envelope), Step.DELIVER)
+
+    def _create(self, new: NewJob) -> Created:
+        try:
+            return runtime_of(self.task.app).store.create(new)
+        except StoreUnavailable as error:
+            if not error.sent:
+                raise
+            raise EnqueueUnknown(
+                f"Redis did not answer, so whether the job was accepted is not known. Enqueue it again with "
+                f"task_id={new.job_id!r}: it will not run twice.",
+                job_id=new.job_id,
+            ) from error
+
+    def _send(self, body: Any, publish: dict[str, Any], send_now: Any) -> None:
+        if self.delay_s:
+            _send_or_leave(self.task, Envelope.caught(self.task.app, body, publish), Step.SUBMIT, self.delay_s)
+            return
+        try:
+            send_now()
+        except (OperationalError, OSError) as error:
+            _left_to_the_sweeper(self.job_id, error)
+
+
+def _publish(task: ServerlessTask, wish: _Wish, options: dict[str, Any], shown: tuple[Any, Any]) -> AsyncResult[Any]:
+    """Have Celery build the message, and catch it. It carries no arguments: the record has the input."""
+    from celery import Task
+
+    app = task.app
+    reprs = _shown(task, wish.spec, shown)
+    headers = {**(options.pop("headers", None) or {}), HEADER: {"recorded": 1, "endpoint": wish.spec.endpoint}}
+    producer = options.pop("producer", None)
+    options.setdefault("priority", wish.spec.priority.level)
+    with app.producer_or_acquire(producer) as inner:
+        return Task.apply_async(
+            task,
+            (),
+            {},
+            task_id=wish.job_id,
+            producer=CatchingProducer(inner, wish.catch),
+            headers=headers,
+            **reprs,
+            **options,
+        )
+
+
+def _shown(task: ServerlessTask, spec: JobSpec, shown: tuple[Any, Any]) -> dict[str, str]:
+    """What monitors see of the arguments: prompts and presigned URLs are nobody's business unless asked for."""
+    if runtime_of(task.app).settings.show_arguments:
+        args, kwargs = shown
+        return {"argsrepr": repr(tuple(args or ())), "kwargsrepr": repr(kwargs or {})}
+    about = {"endpoint": spec.endpoint, "label": spec.label}
+    return {"argsrepr": "()", "kwargsrepr": repr({name: value for name, value in about.items() if value})}
+
+
+def _times(options: dict[str, Any]) -> tuple[float, float | None]:
+    """Take Celery's times out of the options: the delay before the start, and the start-by time, both in seconds."""
+    for name in ("time_limit", "soft_time_limit"):
+        if options.pop(name, None) is not None:
+            raise InvalidJob(f"{name}: no process of ours runs as long as the job; use deadline_s", field=name)
+    eta, countdown, expires = options.pop("eta", None), options.pop("countdown", None), options.pop("expires", None)
+    delay = _seconds_until(eta, "eta") if eta is not None else float(countdown or 0.0)
+    start_by = None if expires is None else _seconds_until(expires, "expires")
+    if start_by is not None and start_by <= 0:
+        raise InvalidJob("expires: is over already", field="expires")
+    return max(0.0, delay), start_by
+
+
+def _seconds_until(moment: Any, field: str) -> float:
+    if isinstance(moment, str):
+        moment = datetime.datetime.fromisoformat(moment)
+    if isinstance(moment, datetime.datetime):
+        if moment.tzinfo is None:
+            raise InvalidJob(f"{field}: must be an aware datetime, for instance in UTC", field=field)
+        return (moment - datetime.datetime.now(datetime.UTC)).total_seconds()
+    return float(moment)
+
+
+def _send_or_leave(task: ServerlessTask, envelope: Envelope, step: Step, countdown: float = 0.0) -> None:
+    try:
+        send(task.app, envelope, step, countdown=countdown)
+    except (OperationalError, OSError) as error:
+        _left_to_the_sweeper(task.name, error)
+
+
+def _left_to_the_sweeper(what: str, error: Exception) -> None:
+    logger.warning("message.not_sent what=%s error=%s; a worker's sweeper sends it", what, type(error).__name__)

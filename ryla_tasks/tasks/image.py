@@ -1,0 +1,64 @@
+"""`generate_image`: one image job, from a template or from a ComfyUI workflow of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ryla_tasks.errors import InvalidJob
+from ryla_tasks.settings import get_settings
+from ryla_tasks.tasks.plan import JobPlan
+from ryla_tasks.tasks.previous import input_images
+from ryla_tasks.workflows import check_workflow, expected_images, find_seed, get_template
+
+__all__ = ["generate_image"]
+
+
+def generate_image(
+    previous: Any = None,
+    *,
+    workflow: Mapping[str, Any] | None = None,
+    template: str | None = None,
+    images: Sequence[Mapping[str, str]] = (),
+    **params: Any,
+) -> JobPlan:
+    """Generate images with ComfyUI on the `image` endpoint.
+
+    Give `template` with its parameters (`template="z-image-turbo", prompt="a cat"`), or `workflow`, a workflow in
+    ComfyUI's API format. `images` are input images for the workflow's LoadImage nodes, each
+    `{"name": ..., "image": <base64 or data URI>}`; those of a `previous` result in a chain come before them, named
+    `input_1.png` and so on. Besides, every job takes the options of `JobOptions`.
+
+    Raises `InvalidJob` naming the field, `UnknownTemplate` among them.
+    """
+    if (workflow is None) == (template is None):
+        raise InvalidJob("workflow: give either workflow, in ComfyUI's API format, or template", field="workflow")
+    given = [*input_images(previous), *images]
+    if template is None:
+        return _from_workflow(workflow, given, params)
+    chosen = get_template(template, get_settings().templates_dir)
+    rendered = chosen.render(**params)
+    return JobPlan(
+        _input(rendered.workflow, given),
+        expected_images=rendered.expected_images,
+        seed=rendered.seed,
+        expected_run_s=chosen.manifest.expected_run_time_s,
+        label=chosen.name,
+    )
+
+
+def _from_workflow(workflow: Any, images: list[Mapping[str, str]], params: Mapping[str, Any]) -> JobPlan:
+    if params:
+        name = next(iter(params))
+        raise InvalidJob(f"{name}: only a template takes parameters; a workflow is sent as it is", field=name)
+    check_workflow(workflow)
+    return JobPlan(
+        _input(workflow, images),
+        expected_images=expected_images(workflow),
+        seed=find_seed(workflow),
+        label="workflow",
+    )
+
+
+def _input(workflow: Mapping[str, Any], images: list[Mapping[str, str]]) -> dict[str, Any]:
+    return {"workflow": workflow, "images": images} if images else {"workflow": workflow}

@@ -1,0 +1,76 @@
+"""Which work a worker process lets into its slots.
+
+Submits and collections of output call the network and can take long; polls must go on meanwhile. So slow work never
+takes the last slot of a process. A slow message that finds no room is not sent round again: its job stays due in the
+store, and whoever of the slow work is done next takes it from there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["RideGate", "SlowLane"]
+
+
+class SlowLane:
+    """Admits as much slow work as there are slots but one (at least one). Safe for use by many threads."""
+
+    def __init__(self, slots: int) -> None:
+        self._lock = threading.Lock()
+        self._most = max(1, slots - 1)
+        self._busy = 0
+        self._passed_over: set[str] = set()
+
+    def resize(self, slots: int) -> None:
+        """The process has this many slots."""
+        with self._lock:
+            self._most = max(1, slots - 1)
+
+    @contextmanager
+    def room(self, place: str) -> Iterator[bool]:
+        """Enter with slow work for `place`. False means that there is no room, and that it was noted there is work."""
+        with self._lock:
+            admitted = self._busy < self._most
+            if admitted:
+                self._busy += 1
+            else:
+                self._passed_over.add(place)
+        try:
+            yield admitted
+        finally:
+            if admitted:
+                with self._lock:
+                    self._busy -= 1
+
+    def passed_over(self, place: str) -> bool:
+        """Whether work was passed over at `place` that may still be due there."""
+        return place in self._passed_over
+
+    def caught_up(self, place: str) -> None:
+        """Nothing is due at `place` any more."""
+        with self._lock:
+            self._passed_over.discard(place)
+
+
+class RideGate:
+    """At most one ride per target in a process: a second one would only wait for the same calls."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._riding: set[str] = set()
+
+    @contextmanager
+    def enter(self, target: str) -> Iterator[bool]:
+        """Whether this ride may go; if so, no other does until it is over."""
+        with self._lock:
+            admitted = target not in self._riding
+            if admitted:
+                self._riding.add(target)
+        try:
+            yield admitted
+        finally:
+            if admitted:
+                with self._lock:
+                    self._riding.discard(target)

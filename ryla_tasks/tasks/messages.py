@@ -1,0 +1,55 @@
+"""Sending the messages that the store says are due. None of them must arrive: the sweeper sends what is missing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from ryla_tasks.jobs.lifecycle import Step
+from ryla_tasks.store.jobs import Delivery
+from ryla_tasks.tasks.envelope import Envelope, send
+
+__all__ = ["MAINTENANCE_TASK", "POLL_TASK", "send_cancel", "send_deliveries", "send_poll", "send_step"]
+
+POLL_TASK = "ryla.poll"
+MAINTENANCE_TASK = "ryla.cancel_remote"
+
+logger = logging.getLogger(__name__)
+
+
+def send_poll(app: Celery, target: str, wake_s: float | None) -> None:
+    """Send a target's poll message, if the store wants one."""
+    if wake_s is None:
+        return
+    try:
+        app.tasks[POLL_TASK].apply_async(kwargs={"target": target}, countdown=wake_s or None)
+    except (OperationalError, OSError) as error:
+        logger.warning("message.not_sent what=poll target=%s error=%s", target, type(error).__name__)
+
+
+def send_cancel(app: Celery, *, job_id: str = "", orphan: str = "") -> None:
+    """Send the message that has a remote job cancelled: a job's, or an orphan (`TARGET REMOTE_ID`)."""
+    kwargs = {"job_id": job_id} if job_id else {"orphan": orphan}
+    try:
+        app.tasks[MAINTENANCE_TASK].apply_async(kwargs=kwargs)
+    except (OperationalError, OSError) as error:
+        logger.warning("message.not_sent what=cancel job=%s error=%s", job_id, type(error).__name__)
+
+
+def send_deliveries(app: Celery, deliveries: Iterable[Delivery]) -> None:
+    """Send the deliver messages of jobs that have come to their end."""
+    for delivery in deliveries:
+        send_step(app, delivery, Step.DELIVER)
+
+
+def send_step(app: Celery, delivery: Delivery, step: Step, *, countdown: float = 0.0, retries: int = 0) -> None:
+    """Send a job's own message for a step."""
+    if not delivery.envelope:
+        return
+    try:
+        send(app, Envelope(delivery.envelope), step, countdown=countdown, retries=retries)
+    except (OperationalError, OSError) as error:
+        logger.warning("message.not_sent what=%s job=%s error=%s", step, delivery.job_id, type(error).__name__)

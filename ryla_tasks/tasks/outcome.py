@@ -1,0 +1,43 @@
+"""What follows from a decision once the store has it: the job's next message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from celery import Celery
+
+from ryla_tasks.jobs.lifecycle import Decision, Step
+from ryla_tasks.store.jobs import Claim, Settled
+from ryla_tasks.tasks.messages import send_poll, send_step
+
+__all__ = ["carry_out", "follow", "may_retry"]
+
+
+def may_retry(app: Celery, task_name: str) -> Callable[[Exception], bool]:
+    """The retry rule of a job's task; a task that this worker does not know never retries."""
+    task = app.tasks.get(task_name)
+    rule: Callable[[Exception], bool] | None = getattr(task, "may_retry", None)
+    return rule or _never
+
+
+def _never(_error: Exception) -> bool:
+    return False
+
+
+def follow(app: Celery, settled: Settled, decisions: dict[str, Decision], *, own: str = "") -> None:
+    """Send the messages that a settle left to send: none for `own`, the job whose message is at work."""
+    others = [delivery for delivery in settled.envelopes if delivery.job_id != own]
+    for delivery in others:
+        decision = decisions.get(delivery.job_id)
+        if decision is not None and decision.step is Step.SUBMIT:
+            send_step(app, delivery, Step.SUBMIT, countdown=decision.in_s, retries=decision.record.retries)
+        else:
+            countdown = decision.in_s if decision is not None else 0.0
+            send_step(app, delivery, Step.DELIVER, countdown=countdown)
+
+
+def carry_out(app: Celery, claim: Claim, decision: Decision, settled: Settled, *, own: str = "") -> None:
+    """The same for one claimed job; one that is polled (again) may need its target's poll message."""
+    follow(app, settled, {claim.record.job_id: decision}, own=own)
+    if decision.step is Step.POLL and all(settled.counted):
+        send_poll(app, claim.record.target, decision.in_s)

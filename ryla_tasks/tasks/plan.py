@@ -1,0 +1,131 @@
+"""What a task asks for: the options that every job has, and the plan of one job."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ryla_tasks.errors import InvalidJob, PayloadTooLarge
+from ryla_tasks.jobs.record import JobSpec, OnUnknown
+from ryla_tasks.jobs.states import Priority
+from ryla_tasks.settings import Endpoint
+from ryla_tasks.store.codec import dumps
+
+__all__ = ["JobOptions", "JobPlan", "build_spec", "encode_input", "input_digest", "split_options"]
+
+#: RunPod refuses a /run payload over 10 MB (operation-reference.mdx); what we add to the input fits in the rest.
+MOST_INPUT_BYTES = 10 * 1024 * 1024 - 4_096
+
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class JobOptions(BaseModel):
+    """What may be said of any job, as keyword arguments beside the task's own.
+
+    `deadline_s` counts from the enqueue; when it passes, the remote job is cancelled. `max_retries` overrides the
+    task's. `idempotency_key` is the user's own: the same key of the same user gives the same job.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user_id: str = Field("", max_length=128)
+    tags: tuple[Tag, ...] = Field((), max_length=16)
+    priority: Priority = Priority.NORMAL
+    idempotency_key: str = Field("", max_length=255)
+    deadline_s: float | None = Field(None, gt=0, le=30 * 86_400)
+    max_retries: int | None = Field(None, ge=0, le=100)
+    on_unknown: OnUnknown = OnUnknown.FAIL
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """One job: which endpoint, and the input that its GPU worker gets.
+
+    The rest helps to judge and to tell: how many images must come back (None: cannot be known), the seed that was
+    used, how long a run takes, and a short public name for what it is.
+    """
+
+    input: Mapping[str, Any]
+    endpoint: str = ""
+    expected_images: int | None = None
+    seed: int | None = None
+    expected_run_s: float | None = None
+    label: str = ""
+
+
+def split_options(kwargs: Mapping[str, Any]) -> tuple[JobOptions, dict[str, Any]]:
+    """Part a task's keyword arguments into job options and its own. Raises `InvalidJob` naming the field."""
+    given = {name: kwargs[name] for name in kwargs.keys() & JobOptions.model_fields.keys()}
+    rest = {name: value for name, value in kwargs.items() if name not in given}
+    if not given:
+        return _NO_OPTIONS, rest
+    try:
+        return JobOptions.model_validate(given), rest
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InvalidJob(f"{field}: {first['msg']}", field=field) from None
+
+
+_NO_OPTIONS = JobOptions()
+
+
+def encode_input(plan: JobPlan) -> str:
+    """The endpoint's input as JSON. Raises `InvalidJob` or `PayloadTooLarge`, both for the field `input`."""
+    if not isinstance(plan.input, Mapping) or not plan.input:
+        raise InvalidJob("input: must be a non-empty JSON object; RunPod fails jobs with an empty one", field="input")
+    try:
+        text = dumps(plan.input)
+    except (TypeError, ValueError) as error:
+        raise InvalidJob(f"input: is not JSON: {error}", field="input") from None
+    if len(text) > MOST_INPUT_BYTES:
+        raise PayloadTooLarge(
+            f"input: is {len(text) / 2**20:.1f} MB, and the endpoint takes 10 MB; put large files into storage and "
+            f"pass their URLs",
+            field="input",
+        )
+    return text
+
+
+def input_digest(endpoint: str, input_json: str) -> str:
+    """A short mark of what is asked for, to tell a repeated wish from another one under the same key."""
+    return hashlib.sha256(f"{endpoint}\n{input_json}".encode()).hexdigest()[:32]
+
+
+def build_spec(task: str, plan: JobPlan, options: JobOptions, endpoint: Endpoint, rules: Mapping[str, Any]) -> JobSpec:
+    """The unchanging part of a job's record, from the plan, its options, its endpoint's settings, its task's rules."""
+    target = endpoint.primary
+    return JobSpec(
+        task=task,
+        kind=endpoint.kind,
+        endpoint=endpoint.name,
+        user_id=options.user_id,
+        tags=options.tags,
+        priority=options.priority,
+        idempotency_key=options.idempotency_key,
+        deadline_s=options.deadline_s if options.deadline_s is not None else endpoint.deadline_s,
+        on_unknown=options.on_unknown,
+        max_retries=_first(options.max_retries, rules.get("max_retries"), endpoint.max_retries),
+        backoff_s=_first(rules.get("backoff_s"), endpoint.retry_backoff_s),
+        backoff_max_s=_first(rules.get("backoff_max_s"), endpoint.retry_backoff_max_s),
+        jitter=_first(rules.get("jitter"), endpoint.retry_jitter),
+        execution_timeout_s=endpoint.execution_timeout_s,
+        ttl_s=endpoint.ttl_s,
+        poll_min_s=endpoint.poll_min_s,
+        poll_max_s=endpoint.poll_max_s,
+        retention_s=endpoint.retention_s,
+        expected_run_s=plan.expected_run_s or 15.0,
+        price_per_s=target.price_per_s or 0.0,
+        expected_images=plan.expected_images,
+        seed=plan.seed,
+        label=plan.label,
+    )
+
+
+def _first(*values: Any) -> Any:
+    """The first that is given."""
+    return next(value for value in values if value is not None)

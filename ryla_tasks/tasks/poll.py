@@ -1,0 +1,135 @@
+"""Poll rides: one message asks after all jobs that are due at its target.
+
+Celery spends 3 to 5 ms of CPU on one self-requeue, so that a message for each poll would cap a process at some 200
+polls a second. A ride claims up to 64 jobs in one script, asks for them side by side on pooled connections, and
+settles them in batches as the answers come in. With one job in flight it is a task that re-queues itself with a
+countdown. What goes wrong in a ride never fails a job's own Celery task.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+
+from celery import Celery
+
+from ryla_tasks.errors import ProviderError, RateLimited, RemoteJobNotFound
+from ryla_tasks.jobs.lifecycle import Decision, Missing, NoAnswer, Observation, Seen, Surroundings, Trouble, advance
+from ryla_tasks.jobs.record import JobRecord
+from ryla_tasks.providers import Provider
+from ryla_tasks.store.jobs import Ride
+from ryla_tasks.tasks.messages import send_poll
+from ryla_tasks.tasks.outcome import follow, may_retry
+from ryla_tasks.tasks.runtime import RIDE_THREADS, Runtime, runtime_of
+
+__all__ = ["ride"]
+
+logger = logging.getLogger(__name__)
+
+#: Jobs of one ride.
+MOST_JOBS = 64
+
+#: A ride's lease, and the time by which it has settled every job, answered or not.
+LEASE_S = 8.0
+RIDE_S = 4.0
+
+#: How long answers are gathered before they are settled together.
+BATCH_S = 0.25
+
+#: A status answer over this size is not read in a ride: the job goes to its deliver step.
+MOST_BYTES = 64 * 1024
+
+
+def ride(app: Celery, target_id: str) -> None:
+    """Poll what is due at a target."""
+    runtime = runtime_of(app)
+    with runtime.gate.enter(target_id) as admitted:
+        if not admitted:
+            return
+        target = runtime.target(target_id)
+        claimed = runtime.store.claim_polls(
+            target_id,
+            most=MOST_JOBS,
+            lease_s=LEASE_S,
+            rate=runtime.status_rate(target),
+            most_rides=max(1, target.limits.status_concurrent // RIDE_THREADS),
+        )
+        if claimed.records:
+            _ride(app, runtime, claimed)
+        send_poll(app, target_id, claimed.wake_s)
+    if claimed.more:
+        send_poll(app, target_id, 0.0)
+
+
+def _ride(app: Celery, runtime: Runtime, claimed: Ride) -> None:
+    end = time.monotonic() + RIDE_S
+    try:
+        provider, endpoint_id = runtime.provider(claimed.target)
+    except Exception:
+        # The jobs stay claimed until their lease is over, and are polled again then: a key may be set by that time.
+        logger.exception("poll.no_provider target=%s", claimed.target)
+        return
+    asking = {
+        runtime.callers.submit(_ask, provider, endpoint_id, record.remote_id): record for record in claimed.records
+    }
+    while asking:
+        done, _ = wait(asking, timeout=min(BATCH_S, end - time.monotonic()), return_when=FIRST_COMPLETED)
+        if done and len(done) < len(asking):
+            # Others are about to come in too: settle them together.
+            more, _ = wait(asking, timeout=min(BATCH_S, max(0.0, end - time.monotonic())))
+            done |= more
+        seen = [(asking.pop(future), _observed(future)) for future in done]
+        if time.monotonic() >= end or _limited(seen) is not None:
+            seen += [(record, NoAnswer()) for record in asking.values()]
+            for future in asking:
+                future.cancel()
+            asking = {}
+        if seen or not asking:
+            _settle(app, runtime, claimed, seen, last=not asking)
+
+
+def _ask(provider: Provider, endpoint_id: str, remote_id: str) -> Observation:
+    try:
+        return Seen(provider.status(endpoint_id, remote_id, max_bytes=MOST_BYTES, patient=False))
+    except RemoteJobNotFound:
+        return Missing()
+    except ProviderError as error:
+        return Trouble(error)
+
+
+def _observed(future: Future[Observation]) -> Observation:
+    """What was asked. An error of ours is no observation: one job's must not break the ride of the others."""
+    error = future.exception()
+    if error is not None:
+        logger.error("poll.broken", exc_info=error)
+        return NoAnswer()
+    return future.result()
+
+
+def _limited(seen: list[tuple[JobRecord, Observation]]) -> float | None:
+    """The seconds for which the target wants no calls, if it said so."""
+    for _record, observation in seen:
+        if isinstance(observation, Trouble) and isinstance(observation.error, RateLimited):
+            return observation.error.retry_after or 1.0
+    return None
+
+
+def _settle(
+    app: Celery, runtime: Runtime, claimed: Ride, seen: list[tuple[JobRecord, Observation]], *, last: bool
+) -> None:
+    now = claimed.clock()
+    hold_s = _limited(seen)
+    rate = runtime.status_rate(runtime.target(claimed.target))
+    pairs: list[tuple[JobRecord, Decision]] = []
+    for place, (record, observation) in enumerate(seen):
+        around = Surroundings(claimed.in_flight, rate.per_s, may_retry(app, record.spec.task), random.uniform)
+        decision = advance(record, observation, now, around)
+        if hold_s is not None and decision.record.state is record.state:
+            # A 429 is nobody's fault: the rest is spread behind it at the limit's rate.
+            decision = Decision(record, decision.step, hold_s + place / rate.per_s)
+        pairs.append((record, decision))
+    settled = runtime.store.settle_ride(claimed, pairs, last=last, hold_s=hold_s)
+    follow(app, settled, {record.job_id: decision for record, decision in pairs})
+    send_poll(app, claimed.target, settled.wake_s)

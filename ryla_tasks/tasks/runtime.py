@@ -1,0 +1,136 @@
+"""What a process has to work with: its settings, its store, its providers. Made when first asked for."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import redis
+from celery import Celery
+from celery.backends.redis import RedisBackend
+
+from ryla_tasks.artifacts import ArtifactStore, open_store
+from ryla_tasks.errors import ConfigurationError
+from ryla_tasks.providers import Provider
+from ryla_tasks.providers.runpod import RunPod, Timeouts
+from ryla_tasks.settings import Settings, Target, get_settings, parse_target_id
+from ryla_tasks.store.codec import Meta
+from ryla_tasks.store.jobs import JobStore, Rate
+from ryla_tasks.tasks.lanes import RideGate, SlowLane
+
+__all__ = ["Runtime", "runtime_of"]
+
+#: How many status calls of a process may be under way at once; each holds a thread and a connection.
+RIDE_THREADS = 32
+
+
+class Runtime:
+    """The parts that tasks and handles use, for one app in one process."""
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+        self.lane = SlowLane(settings.worker_concurrency)
+        self.gate = RideGate()
+        self._lock = threading.Lock()
+        self._providers: dict[str, Provider] = {}
+
+    @cached_property
+    def client(self) -> redis.Redis:
+        """Redis, with the addresses, TLS and time-outs that the app's result backend has."""
+        return _backend(self.app).client
+
+    @cached_property
+    def store(self) -> JobStore:
+        """The job store. It lives in the result backend's database, so that progress is written with the record."""
+        backend = _backend(self.app)
+        prefix = backend.get_key_for_task("")
+        meta = Meta(prefix.decode() if isinstance(prefix, bytes) else prefix, int(backend.expires or 8 * 86_400))
+        return JobStore(self.client, prefix=self.settings.key_prefix, meta=meta)
+
+    @cached_property
+    def artifacts(self) -> ArtifactStore:
+        """Where results are kept."""
+        return open_store(self.settings.artifacts)
+
+    @cached_property
+    def callers(self) -> ThreadPoolExecutor:
+        """Threads that ask for statuses side by side."""
+        return ThreadPoolExecutor(RIDE_THREADS, thread_name_prefix="ryla-ride")
+
+    @property
+    def durable(self) -> tuple[Any, ...] | None:
+        """The command that waits until a submit's intent is kept, by setting."""
+        settings, milliseconds = self.settings, round(self.settings.durable_timeout_s * 1000)
+        match settings.durable_intent:
+            case "aof":
+                return ("WAITAOF", 1, settings.durable_replicas, milliseconds)
+            case "replicas":
+                return ("WAIT", settings.durable_replicas, milliseconds)
+            case "none":
+                return None
+
+    def target(self, target_id: str) -> Target:
+        """The target that an attempt went to, whatever today's settings are."""
+        return self.settings.target(target_id)
+
+    def provider(self, target_id: str) -> tuple[Provider, str]:
+        """The client for a target's account, and the endpoint's id there."""
+        reference = parse_target_id(target_id)
+        with self._lock:
+            if reference.account not in self._providers:
+                self._providers[reference.account] = self._connect(reference.account)
+            return self._providers[reference.account], reference.endpoint_id
+
+    def status_rate(self, target: Target) -> Rate:
+        """The share of the target's status limit for rides: nine tenths steady, one tenth as a burst."""
+        return _rate(target.limits.status_per_10s)
+
+    def run_rate(self, target: Target) -> Rate:
+        """The same for submits."""
+        return _rate(target.limits.run_per_10s)
+
+    def _connect(self, account: str) -> Provider:
+        settings = self.settings
+        return RunPod(
+            settings.api_key_for(account),
+            settings.runpod_url,
+            timeouts=Timeouts(settings.http_connect_s, settings.http_read_s, settings.http_total_s),
+            pool_size=2 * RIDE_THREADS,
+            account=account,
+        )
+
+
+def _rate(per_10s: int) -> Rate:
+    """In any ten seconds `burst + 10 * per_s` calls may go out, and that must not be over the limit."""
+    burst = max(1, per_10s // 10)
+    return Rate(per_s=max(per_10s - burst, 1) / 10, burst=burst)
+
+
+def _backend(app: Celery) -> RedisBackend:
+    backend = app.backend
+    if not isinstance(backend, RedisBackend):
+        raise ConfigurationError(
+            f"result_backend: is {type(backend).__name__}, and ryla_tasks needs Redis there, because it writes a job's "
+            f"record and its progress in one step; set result_backend to redis://...",
+            setting="result_backend",
+        )
+    return backend
+
+
+_lock = threading.Lock()
+_runtimes: WeakKeyDictionary[Celery, tuple[int, Runtime]] = WeakKeyDictionary()
+
+
+def runtime_of(app: Celery) -> Runtime:
+    """The runtime of an app in this process; a forked child gets one of its own."""
+    with _lock:
+        pid, runtime = _runtimes.get(app, (0, None))
+        if runtime is None or pid != os.getpid():
+            runtime = Runtime(app, get_settings())
+            _runtimes[app] = (os.getpid(), runtime)
+        return runtime

@@ -1,0 +1,183 @@
+"""The submit step: claim a queued job, send it to its endpoint once, and record what came of it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from celery import Celery
+from celery.exceptions import Ignore
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from ryla_tasks.errors import (
+    ConfigurationError,
+    InvalidJob,
+    ProviderError,
+    RateLimited,
+    RequestRejected,
+    StoreError,
+)
+from ryla_tasks.jobs.lifecycle import Decision, NotAccepted, Observation, OutcomeUnknown, Step, Surroundings, advance
+from ryla_tasks.jobs.planner import first_gap
+from ryla_tasks.jobs.record import JobRecord
+from ryla_tasks.jobs.states import State
+from ryla_tasks.providers import Policy, was_not_accepted
+from ryla_tasks.store.jobs import Accepted, Claim, Refusal, Refused
+from ryla_tasks.tasks.messages import send_cancel, send_poll, send_step
+from ryla_tasks.tasks.outcome import carry_out, may_retry
+from ryla_tasks.tasks.runtime import Runtime, runtime_of
+
+if TYPE_CHECKING:
+    from ryla_tasks.tasks.base import ServerlessTask
+
+__all__ = ["policy_of", "submit"]
+
+logger = logging.getLogger(__name__)
+
+#: Where in the input an attempt is named. GPU workers ignore it, or use it to call the attempt's webhook.
+CORRELATION_KEY = "ryla"
+
+#: Beyond the call's own time-out: how long a submit may take around its POST before its outcome counts as unknown.
+LEASE_MARGIN_S = 15.0
+
+#: How long a message that found due work beside its own goes on with it.
+_LONGEST_TURN_S = 20.0
+
+#: How long `accept` is tried again while Redis is away; then the sweeper finds the submit's lease over.
+_ACCEPT_PATIENCE_S = 600.0
+
+
+def submit(task: ServerlessTask, endpoint: str | None) -> NoReturn:
+    """Carry out a submit message. Always raises `Ignore`: the job's end comes with its deliver message."""
+    app = task.app
+    runtime, job_id = runtime_of(app), task.request.id
+    if endpoint is None:
+        endpoint = runtime.store.load(job_id)[0].spec.endpoint
+    place = f"submit:{endpoint}"
+    with runtime.lane.room(place) as admitted:
+        if admitted:
+            _submit_one(app, runtime, endpoint, job_id)
+            _catch_up(app, runtime, endpoint, place)
+    raise Ignore
+
+
+def _catch_up(app: Celery, runtime: Runtime, endpoint: str, place: str) -> None:
+    """Submit what is due because its message found no room."""
+    end = time.monotonic() + _LONGEST_TURN_S
+    while runtime.lane.passed_over(place) and time.monotonic() < end:
+        if not _submit_one(app, runtime, endpoint, None):
+            runtime.lane.caught_up(place)
+
+
+def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None) -> bool:
+    """Claim and submit one job. False where there was none to claim."""
+    settings = runtime.settings
+    target = settings.endpoint(endpoint).primary
+    claim = runtime.store.claim_submit(
+        endpoint,
+        target.id,
+        job_id=job_id,
+        lease_s=settings.http_total_s + LEASE_MARGIN_S,
+        rate=runtime.run_rate(target),
+        durable=runtime.durable,
+    )
+    if isinstance(claim, Refused):
+        return _refused(app, runtime, claim)
+    if claim.lost:
+        _settle(app, runtime, claim, OutcomeUnknown())
+        return True
+    _send(app, runtime, claim)
+    return True
+
+
+def _refused(app: Celery, runtime: Runtime, refused: Refused) -> bool:
+    """A job that must wait for its place in the endpoint's rate gets its message again, for that moment."""
+    if refused.why is not Refusal.WAIT:
+        return False
+    if refused.in_s <= 30.0:
+        send_step(app, runtime.store.delivery(refused.job_id), Step.SUBMIT, countdown=refused.in_s)
+    return True
+
+
+def _send(app: Celery, runtime: Runtime, claim: Claim) -> None:
+    """POST the job, once. The lease's age is the last thing looked at before."""
+    record = claim.record
+    try:
+        provider, endpoint_id = runtime.provider(record.target)
+        payload = {**claim.payload, CORRELATION_KEY: _correlation(record)}
+        if not claim.durable or claim.age() > LEASE_MARGIN_S / 2:
+            _put_back(app, runtime, claim)
+            return
+        remote = provider.run(endpoint_id, payload, policy=policy_of(record))
+    except ProviderError as error:
+        _not_answered(app, runtime, claim, error)
+    except (ConfigurationError, InvalidJob) as error:
+        _settle(app, runtime, claim, NotAccepted(RequestRejected(str(error))))
+    else:
+        _accept(app, runtime, claim, remote.remote_id)
+
+
+def policy_of(record: JobRecord) -> Policy:
+    """The limits that go with a submit."""
+    spec = record.spec
+    return Policy(execution_timeout=round(spec.execution_timeout_s * 1000), ttl=round(spec.ttl_s * 1000))
+
+
+def _correlation(record: JobRecord) -> dict[str, Any]:
+    """What the input says of the attempt, so that a GPU worker, or a webhook, can name it."""
+    return {"job_id": record.job_id, "attempt": record.attempt, "correlation_id": record.correlation_id}
+
+
+def _put_back(app: Celery, runtime: Runtime, claim: Claim) -> None:
+    """Nothing was sent: the job is in line again, at no cost."""
+    logger.warning("submit.put_back job=%s durable=%s age_s=%.1f", claim.record.job_id, claim.durable, claim.age())
+    decision = Decision(claim.record.with_(state=State.QUEUED), Step.SUBMIT, 1.0)
+    carry_out(app, claim, decision, runtime.store.settle(claim, decision))
+
+
+def _not_answered(app: Celery, runtime: Runtime, claim: Claim, error: ProviderError) -> None:
+    if not was_not_accepted(error):
+        _settle(app, runtime, claim, OutcomeUnknown(error))
+        return
+    if isinstance(error, RateLimited):
+        runtime.store.hold(claim.record.target, "run", error.retry_after or 1.0)
+    _settle(app, runtime, claim, NotAccepted(error))
+
+
+def _settle(app: Celery, runtime: Runtime, claim: Claim, observation: Observation) -> None:
+    record = claim.record
+    around = Surroundings(may_retry=may_retry(app, record.spec.task), draw=random.uniform)
+    decision = advance(record, observation, claim.clock(), around)
+    logger.info(
+        "submit.%s job=%s endpoint=%s state=%s in_s=%.1f",
+        type(observation).__name__, record.job_id, record.spec.endpoint, decision.record.state, decision.in_s,
+    )  # fmt: skip
+    carry_out(app, claim, decision, runtime.store.settle(claim, decision))
+
+
+def _accept(app: Celery, runtime: Runtime, claim: Claim, remote_id: str) -> None:
+    """Record the remote id, whatever it takes: it is the only hold on work that is paid for."""
+    record = claim.record
+    accepted = _until_stored(lambda: runtime.store.accept(record, remote_id, first_gap(record), claim.clock()))
+    logger.info(
+        "submit.accepted job=%s endpoint=%s remote=%s orphan=%s",
+        record.job_id, record.spec.endpoint, remote_id, accepted.orphan,
+    )  # fmt: skip
+    send_poll(app, record.target, accepted.wake_s)
+    if accepted.cancelling:
+        send_cancel(app, job_id=record.job_id)
+    if accepted.orphan:
+        send_cancel(app, orphan=f"{record.target} {remote_id}")
+
+
+@retry(
+    retry=retry_if_exception_type(StoreError),
+    wait=wait_exponential(0.2, max=5),
+    stop=stop_after_delay(_ACCEPT_PATIENCE_S),
+    reraise=True,
+)
+def _until_stored(store: Callable[[], Accepted]) -> Accepted:
+    return store()

@@ -1,0 +1,110 @@
+"""The sweeper: in every worker process, every few seconds, one look at everything that is overdue.
+
+Messages are hints and may be lost with a worker; the store is the truth. The sweeper sends again what should have
+come, has deadlines carried out, turns Celery's revokes into cancels, and drops records past their retention. It
+needs no lock: its one script moves on whatever it hands out, so that two sweepers never hand out the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from typing import Any
+
+from celery import Celery, bootsteps
+from celery.worker import state as worker_state
+
+from ryla_tasks.errors import RylaError
+from ryla_tasks.jobs.lifecycle import Step
+from ryla_tasks.jobs.record import CancelReason
+from ryla_tasks.store.jobs import Delivery
+from ryla_tasks.tasks.messages import send_cancel, send_deliveries, send_poll, send_step
+from ryla_tasks.tasks.runtime import runtime_of
+
+__all__ = ["Sweeper", "SweeperStep", "sweep_once"]
+
+logger = logging.getLogger(__name__)
+
+#: How late a poll may be before its target gets another message.
+GRACE_S = 1.0
+
+#: The most of one sort that a sweep hands out: a bounded bite, the rest comes with the next.
+MOST = 200
+
+#: After this many deliver messages without an end in Celery (five hours) the job is given up as undelivered.
+MOST_RESENDS = 64
+
+
+def sweep_once(app: Celery) -> int:
+    """Do one sweep and send what it found; returns how many messages that were."""
+    store = runtime_of(app).store
+    swept = store.sweep(grace_s=GRACE_S, most=MOST, most_resends=MOST_RESENDS)
+    for target in swept.wakes:
+        send_poll(app, target, 0.0)
+    for kind, job_id, envelope in swept.messages:
+        if kind == "cancel":
+            send_cancel(app, job_id=job_id)
+        elif kind == "orphan":
+            send_cancel(app, orphan=job_id)
+        else:
+            send_step(app, Delivery(job_id, envelope), Step(kind))
+    sent = len(swept.wakes) + len(swept.messages)
+    if sent:
+        logger.info("sweep.sent messages=%d polls=%d", len(swept.messages), len(swept.wakes))
+    return sent
+
+
+class Sweeper(threading.Thread):
+    """Sweeps until stopped. Redis being away is no reason to end."""
+
+    def __init__(self, app: Celery, interval_s: float) -> None:
+        super().__init__(name="ryla-sweeper", daemon=True)
+        self._app = app
+        self._interval_s = interval_s
+        self._stopping = threading.Event()
+        self._revoked: set[str] = set()
+
+    def run(self) -> None:
+        pause = random.uniform(0, self._interval_s)
+        while not self._stopping.wait(pause):
+            pause = self._interval_s
+            try:
+                self._cancel_revoked()
+                sweep_once(self._app)
+            except RylaError as error:
+                logger.warning("sweep.failed error=%s", error)
+            except Exception:
+                logger.exception("sweep.broken")
+
+    def stop(self) -> None:
+        """End after the sweep under way."""
+        self._stopping.set()
+
+    def _cancel_revoked(self) -> None:
+        """Cancel the jobs that Celery's revoke named. Workers keep revokes in memory only; the store keeps cancels."""
+        revoked = set(worker_state.revoked)
+        for job_id in revoked - self._revoked:
+            _word, deliveries = runtime_of(self._app).store.cancel(job_id, CancelReason.REVOKED)
+            send_deliveries(self._app, deliveries)
+        self._revoked = revoked
+
+
+class SweeperStep(bootsteps.StartStopStep):
+    """Runs a sweeper beside a Celery worker, and tells the slow lane how many slots there are."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        self._sweeper: Sweeper | None = None
+        super().__init__(parent, **kwargs)
+
+    def start(self, parent: Any) -> None:
+        runtime = runtime_of(parent.app)
+        runtime.lane.resize(int(parent.concurrency or 1))
+        self._sweeper = Sweeper(parent.app, runtime.settings.sweep_interval_s)
+        self._sweeper.start()
+
+    def stop(self, parent: Any) -> None:
+        if self._sweeper is not None:
+            self._sweeper.stop()
