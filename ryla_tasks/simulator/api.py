@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from hmac import compare_digest
 from itertools import islice
-from typing import Any
 
 from aiohttp import web
 
@@ -23,6 +22,7 @@ __all__ = ["RunPodApi"]
 
 _JOB_OPERATIONS = frozenset({Operation.STATUS, Operation.STREAM, Operation.CANCEL, Operation.RETRY})
 _RETRYABLE = frozenset({JobStatus.FAILED, JobStatus.TIMED_OUT})
+_ERRORS = {401: "unauthorized", 404: "job not found", 429: "too many requests"}
 _HOLD_MS = (1_000, 300_000)
 _SYNC_HOLD_MS = 90_000
 _STREAM_HOLD_MS = 10_000
@@ -75,10 +75,10 @@ class RunPodApi:
 
     async def _answer(self, call: _Call) -> web.Response:
         if not self._authorized(call.request):
-            return Refusal(401, "unauthorized").response()
+            return Refusal(401, _ERRORS[401]).response()
         now = call.endpoint.advance()
         if not call.endpoint.admit(call.op, now):
-            return Refusal(429, "too many requests").response()
+            return Refusal(429, _ERRORS[429]).response()
         try:
             return await self._answer_with_faults(call)
         finally:
@@ -189,7 +189,7 @@ class _Call:
         """The job in the URL; `Refusal` 404 after its retention and its ttl, as for one that never was."""
         job = self.endpoint.find(self.job_id or "")
         if job is None:
-            raise Refusal(404, "job not found")
+            raise Refusal(404, _ERRORS[404])
         return job
 
     def hold_s(self, default_ms: int) -> float:
@@ -204,13 +204,13 @@ class _Call:
 
 
 def _false_answer(call: _Call, strike: Strike, response: web.Response) -> web.Response:
-    fault: Any = strike.reply
+    fault = strike.reply
     if fault is None:
         return response
     if isinstance(fault, Answer):
         headers = {} if fault.retry_after is None else {"Retry-After": f"{fault.retry_after:g}"}
-        body = encode({"error": f"simulated {fault.status}"}) if fault.body is None else fault.body.encode()
-        return reply(body, fault.status, headers)
+        usual = {"error": _ERRORS.get(fault.status, f"simulated {fault.status}")}
+        return reply(encode(usual) if fault.body is None else fault.body.encode(), fault.status, headers)
     if call.request.transport is not None:
         call.request.transport.close()
     return response

@@ -196,17 +196,17 @@ class Endpoint:
         self._enqueue(job, now, first=True)
 
     def _timeout(self, job: SimJob, now: float) -> None:
-        job.error = "executionTimeout exceeded"
+        job.error = "executionTimeout exceeded"  # RunPod's own words are not published
         self._end(job, JobStatus.TIMED_OUT, now)
 
     def _ttl_over(self, job: SimJob, now: float) -> None:
         """RunPod docs, send-requests: at the end of its ttl a job is deleted even if it runs; /status is then 404."""
         keep = self.config.ttl_keeps_queued and job.status is JobStatus.IN_QUEUE
-        self._end(job, JobStatus.TIMED_OUT, now, quiet=not keep)
+        self._end(job, JobStatus.TIMED_OUT, now)
         if not keep:
             self._forget(job, now)
 
-    def _end(self, job: SimJob, status: JobStatus, now: float, *, quiet: bool = False) -> None:
+    def _end(self, job: SimJob, status: JobStatus, now: float) -> None:
         if job.status is JobStatus.IN_QUEUE:
             self._dequeue(job)
         elif (worker := self._workers.pop(job.id, None)) is not None:
@@ -217,8 +217,7 @@ class Endpoint:
         self.counters.ended[status] += 1
         retention = self.config.sync_retention_s if job.sync else self.config.retention_s
         self.schedule.at(now + retention, self._forget, job)
-        if not quiet:
-            self.on_change(job)
+        self.on_change(job)
 
     def _forget(self, job: SimJob, _: float) -> None:
         job.generation += 1

@@ -125,6 +125,8 @@ class Fleet:
                 surplus and self.alive > config.workers_max
             ):
                 self._become(worker, WorkerState.GONE, now)
+            elif worker.state is WorkerState.IDLE:
+                self.release(worker, now)
 
     def _boot(self, worker: GpuWorker, seconds: float, now: float) -> None:
         if self.config.worker_start is WorkerStart.THROTTLED:
@@ -144,9 +146,7 @@ class Fleet:
 
     def _idle_over(self, worker: GpuWorker, now: float) -> None:
         if self.alive <= self.config.workers_min:
-            # An active worker: it stays, and looks again when the minimum may have changed.
-            self._schedule.at(now + max(self.config.idle_timeout_s, 1.0), self._idle_over, worker)
-            return
+            return  # an active worker: it stays, until its next job or a lower minimum sets its time-out anew
         kept = self.config.flashboot_s is not None
         self._become(worker, WorkerState.STANDBY if kept else WorkerState.GONE, now)
 

@@ -47,6 +47,9 @@ class Schedule:
                 return time, action, subject
         return None
 
+    def __len__(self) -> int:
+        return len(self._heap)
+
     def due(self, now: float) -> bool:
         """Whether something may be due; cheap."""
         return bool(self._heap) and self._heap[0][0] <= now

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Simulator"]
 
+_SHUTDOWN_S = 0.5
+"""How long a stop waits for answers under way: some are held back on purpose."""
+
 
 class Simulator:
     """A RunPod that runs on a laptop. Lives in one event loop: `start`, `stop` and all else are called there.
@@ -70,7 +73,9 @@ class Simulator:
 
     async def _listen(self) -> None:
         # The low-level server: a router and its middlewares would cost a third of the status calls a second.
-        self._runner = web.ServerRunner(web.Server(self._handle, access_log=None), handle_signals=False)
+        self._runner = web.ServerRunner(
+            web.Server(self._handle, access_log=None), handle_signals=False, shutdown_timeout=_SHUTDOWN_S
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.config.host, self.config.port, backlog=1024)
         try:

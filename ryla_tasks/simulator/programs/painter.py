@@ -26,7 +26,9 @@ def paint(picture: Picture) -> bytes:
 
     Flat shapes: they compress to a few kilobytes and cost milliseconds, where noise would be megabytes.
     """
-    key = f"{picture.seed}\n{picture.index}\n{picture.prompt}\n{picture.negative}".encode(errors="replace")
+    # JSON may carry half a surrogate pair, which nothing can encode.
+    prompt = picture.prompt.encode(errors="replace").decode()
+    key = f"{picture.seed}\n{picture.index}\n{prompt}\n{picture.negative}".encode(errors="replace")
     random = Random(sha256(key).digest())  # noqa: S311 - colours, not secrets
     size = (picture.width, picture.height)
     hue = random.random()
@@ -34,10 +36,10 @@ def paint(picture: Picture) -> bytes:
     draw = ImageDraw.Draw(image)
     for _ in range(18):
         _shape(draw, random, hue, size)
-    _caption(draw, picture)
+    _caption(draw, picture, prompt)
     info = PngInfo()
     info.add_text("Software", f"ryla simulator ({MARK})")
-    info.add_itxt("Prompt", picture.prompt)
+    info.add_itxt("Prompt", prompt)
     info.add_text("Seed", str(picture.seed))
     out = BytesIO()
     image.save(out, "PNG", compress_level=3, pnginfo=info)
@@ -60,7 +62,7 @@ def _shape(draw: ImageDraw.ImageDraw, random: Random, hue: float, size: tuple[in
         draw.rectangle(box, fill=colour)
 
 
-def _caption(draw: ImageDraw.ImageDraw, picture: Picture) -> None:
+def _caption(draw: ImageDraw.ImageDraw, picture: Picture, prompt: str) -> None:
     """MARK as wide as the picture, and below it what was asked for."""
     width, height = picture.width, picture.height
     mark = _font(max(min(width // 7, height // 3), 8))
@@ -69,7 +71,7 @@ def _caption(draw: ImageDraw.ImageDraw, picture: Picture) -> None:
     draw.rectangle((0, top - 4, width, bottom + 4), fill=(0, 0, 0))
     draw.text((width / 2, height / 2), MARK, font=mark, anchor="mm", fill=(255, 255, 255))
     columns = max(int(width / max(draw.textlength("n", font=small), 1)) - 2, 8)
-    lines = [*textwrap.wrap(picture.prompt, columns)[:4], f"seed {picture.seed} · {width}x{height}"]
+    lines = [*textwrap.wrap(prompt, columns)[:4], f"seed {picture.seed} · {width}x{height}"]
     spacing = small.size + 2 if isinstance(small, ImageFont.FreeTypeFont) else 12
     for row, line in enumerate(lines):
         draw.text((6, bottom + 8 + row * spacing), line, font=small, fill=(255, 255, 255))
