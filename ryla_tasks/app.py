@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, cast
 
-from celery import Celery, Task
+from celery import Celery
 from celery.local import Proxy
 from celery.signals import task_revoked
 
@@ -55,14 +55,15 @@ _installed: Celery | None = None
 
 def _register(host: Celery) -> None:
     """Define our tasks in an app. The names are public: `send_task` uses them from apps without this package."""
+    define: Any = host.task
     for name, function, endpoint in _JOBS:
-        host.task(base=ServerlessTask, name=name, endpoint=endpoint, lazy=False)(function)
+        define(base=ServerlessTask, name=name, endpoint=endpoint, lazy=False)(function)
     # What our messages do is nobody's row in Flower: no events, and no results.
     common: dict[str, Any] = {
         "ignore_result": True, "send_events": False, "acks_late": True, "reject_on_worker_lost": True, "lazy": False,
     }  # fmt: skip
-    host.task(name=POLL_TASK, queue="ryla.polls", priority=0, **common)(_poll(host))
-    host.task(
+    define(name=POLL_TASK, queue="ryla.polls", priority=0, **common)(_poll(host))
+    define(
         name=MAINTENANCE_TASK,
         queue="ryla.maintenance",
         autoretry_for=(TransientError,),
@@ -100,7 +101,7 @@ _JOBS: tuple[tuple[str, Callable[..., Any], str], ...] = (
 
 
 @task_revoked.connect(weak=False)
-def _on_revoked(sender: Task, request: Any, **_more: Any) -> None:
+def _on_revoked(sender: Any, request: Any, **_more: Any) -> None:
     """Celery has dropped a message of a revoked job, and told everyone: the job ends, and owes nothing more."""
     if not isinstance(sender, ServerlessTask):
         return

@@ -69,12 +69,10 @@ class Scripts:
             raise StoreError(f"Redis refused {name}: {error}") from error
 
     def _send(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        connection = self._pool.get_connection()
-        answers: list[Any] = []
+        connection: Any = self._pool.get_connection()
         try:
             connection.send_packed_command(connection.pack_commands(commands))
-            for _ in commands:
-                answers.append(_answer(connection))
+            answers = [_answer(connection) for _ in commands]
         except (RedisConnectionError, RedisTimeoutError) as error:
             connection.disconnect()
             raise StoreUnavailable(f"Redis did not answer: {error}", sent=True) from error

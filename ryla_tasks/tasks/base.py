@@ -32,7 +32,7 @@ from ryla_tasks.tasks.submit import submit
 __all__ = ["ServerlessTask"]
 
 
-class ServerlessTask(Task):
+class ServerlessTask(Task[Any, Any]):
     """Base of tasks that run on an endpoint.
 
     Write the function so that it checks its arguments and returns the endpoint's input, or a `JobPlan`:
@@ -62,14 +62,14 @@ class ServerlessTask(Task):
     store_errors_even_if_ignored = True
     throws = (JobError, InvalidJob)
     typing = False
-    queue: ClassVar[str] = "ryla.jobs"
+    queue = "ryla.jobs"
 
     autoretry_for: ClassVar[tuple[type[Exception], ...]] = (TransientError,)
     dont_autoretry_for: ClassVar[tuple[type[Exception], ...]] = ()
-    retry_backoff: ClassVar[float | bool | None] = None
-    retry_backoff_max: ClassVar[float | None] = None
+    retry_backoff: ClassVar[float | bool] = False
+    retry_backoff_max: ClassVar[float] = 0
     retry_jitter: ClassVar[bool | None] = None
-    max_retries: ClassVar[int | None] = None
+    max_retries: int | None = None
 
     #: Celery wraps `run` to carry out `autoretry_for`, unless this name exists. Ours is carried out by the record.
     _orig_run = None
@@ -87,7 +87,7 @@ class ServerlessTask(Task):
             return deliver(self)
         return submit(self, header.get("endpoint"))
 
-    def apply_async(
+    def apply_async(  # type: ignore[override]  # Celery's stubs list each option; ours pass on any
         self,
         args: Any = None,
         kwargs: Mapping[str, Any] | None = None,
@@ -119,7 +119,7 @@ class ServerlessTask(Task):
         rules = {
             "max_retries": self.max_retries,
             "backoff_s": float(self.retry_backoff) if self.retry_backoff else None,
-            "backoff_max_s": self.retry_backoff_max,
+            "backoff_max_s": self.retry_backoff_max or None,
             "jitter": self.retry_jitter,
         }
         return build_spec(self.name, plan, options, endpoint, rules), encode_input(plan)
@@ -128,11 +128,11 @@ class ServerlessTask(Task):
         """Whether the task's rule lets a job try again after this error."""
         return isinstance(error, tuple(self.autoretry_for)) and not isinstance(error, tuple(self.dont_autoretry_for))
 
-    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+    def on_success(self, _retval: Any, task_id: str, _args: Any, _kwargs: Any) -> None:
         """Celery has stored the result: nothing more is owed."""
         self._owed_nothing(task_id)
 
-    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+    def on_failure(self, exc: Exception, task_id: str, _args: Any, _kwargs: Any, _einfo: Any) -> None:
         """Celery has stored a failure; ours only if the job's body raised it."""
         if isinstance(exc, JobError):
             self._owed_nothing(task_id)

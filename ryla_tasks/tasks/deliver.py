@@ -53,7 +53,7 @@ def deliver(task: ServerlessTask) -> Any:
     Raises `Ignore` where there is nothing to deliver: already delivered, somebody else at it, or not collected yet.
     """
     app = task.app
-    runtime, job_id = runtime_of(app), task.request.id
+    runtime, job_id = runtime_of(app), str(task.request.id)
     claim = runtime.store.claim_deliver(job_id=job_id, lease_s=LEASE_S)
     if isinstance(claim, Refused):
         raise Ignore

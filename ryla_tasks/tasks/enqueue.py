@@ -15,7 +15,7 @@ from ryla_tasks.jobs.lifecycle import Step
 from ryla_tasks.jobs.record import JobSpec
 from ryla_tasks.store.jobs import Created, Creation, NewJob
 from ryla_tasks.tasks.envelope import HEADER, CatchingProducer, Envelope, send
-from ryla_tasks.tasks.plan import JobOptions, JobPlan, input_digest, split_options
+from ryla_tasks.tasks.plan import JobOptions, JobPlan, split_options, wish_digest
 from ryla_tasks.tasks.runtime import runtime_of
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ def accept(
     job_options: JobOptions,
     job_id: str,
     options: dict[str, Any],
-    shown: tuple[Any, Any],
+    given: tuple[Any, Any],
 ) -> AsyncResult[Any]:
     """Write the job's record and send its message; what stands for the wish comes back."""
     spec, input_json = task.new_spec(plan, job_options)
     delay_s, start_by_s = _times(options)
-    wish = _Wish(task, spec, input_json, job_id, delay_s, start_by_s)
-    result = _publish(task, wish, options, shown)
+    wish = _Wish(task, spec, input_json, job_id, delay_s, start_by_s, _digest(task, spec, given))
+    result = _publish(task, wish, options, given)
     return result if wish.job_id == result.id else task.AsyncResult(wish.job_id)
 
 
@@ -50,16 +50,22 @@ def adopt(task: ServerlessTask, args: Any, kwargs: dict[str, Any]) -> None:
 
     Raises `InvalidJob` for bad input: then it is the task's failure. A message whose job has already run is ignored.
     """
-    request = task.request
+    request: Any = task.request
     job_options, rest = split_options(kwargs)
     spec, input_json = task.new_spec(task.plan(*args, **rest), job_options)
-    wish = _Wish(task, spec, input_json, request.id, 0.0, None, recorded=False)
+    digest = _digest(task, spec, (args, kwargs))
+    wish = _Wish(task, spec, input_json, request.id, 0.0, None, digest, recorded=False)
     options = {**request.as_execution_options(), **(request.delivery_info or {})}
     options = {name: options[name] for name in options.keys() & _CARRIED}
     _publish(task, wish, options, (None, None))
     if wish.word is Creation.TOMBSTONE:
         logger.warning("job.ran_before job=%s", request.id)
         raise Ignore
+
+
+def _digest(task: ServerlessTask, spec: JobSpec, given: tuple[Any, Any]) -> str:
+    args, kwargs = given
+    return wish_digest(task.name, args or (), split_options(kwargs or {})[1]) if spec.idempotency_key else ""
 
 
 _CARRIED = frozenset(
@@ -89,6 +95,7 @@ class _Wish:
         job_id: str,
         delay_s: float,
         start_by_s: float | None,
+        digest: str = "",
         *,
         recorded: bool = True,
     ) -> None:
@@ -98,6 +105,7 @@ class _Wish:
         self.job_id = job_id
         self.delay_s = delay_s
         self.start_by_s = start_by_s
+        self.digest = digest
         self.recorded = recorded
         self.word: Creation | None = None
 
@@ -113,7 +121,7 @@ class _Wish:
             envelope.text,
             delay_s=self.delay_s,
             start_by_s=self.start_by_s,
-            digest=input_digest(self.spec.endpoint, self.input_json) if self.spec.idempotency_key else "",
+            digest=self.digest,
             in_canvas=any(embed.get(name) for name in ("chain", "chord")) or bool(publish["headers"].get("group")),
             recorded=self.recorded,
         )
@@ -163,16 +171,9 @@ def _publish(task: ServerlessTask, wish: _Wish, options: dict[str, Any], shown: 
     producer = options.pop("producer", None)
     options.setdefault("priority", wish.spec.priority.level)
     with app.producer_or_acquire(producer) as inner:
-        return Task.apply_async(
-            task,
-            (),
-            {},
-            task_id=wish.job_id,
-            producer=CatchingProducer(inner, wish.catch),
-            headers=headers,
-            **reprs,
-            **options,
-        )
+        message = {**options, **reprs, "headers": headers, "producer": CatchingProducer(inner, wish.catch)}
+        result: AsyncResult[Any] = Task.apply_async(task, (), {}, task_id=wish.job_id, **message)
+        return result
 
 
 def _shown(task: ServerlessTask, spec: JobSpec, shown: tuple[Any, Any]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,12 +38,13 @@ def generate_image(
     if template is None:
         return _from_workflow(workflow, given, params)
     chosen = get_template(template, get_settings().templates_dir)
-    rendered = chosen.render(**params)
+    # ComfyUI answers a prompt that it has seen before with the old file's name: each job gets a name of its own.
+    rendered = chosen.render_with(params, internal={"filename_prefix": f"ryla-{secrets.token_hex(8)}"})
     return JobPlan(
         _input(rendered.workflow, given),
         expected_images=rendered.expected_images,
         seed=rendered.seed,
-        expected_run_s=chosen.manifest.expected_run_time_s,
+        expected_run_s=chosen.manifest.expected_seconds,
         label=chosen.name,
     )
 

@@ -25,7 +25,7 @@ def send_poll(app: Celery, target: str, wake_s: float | None) -> None:
     if wake_s is None:
         return
     try:
-        app.tasks[POLL_TASK].apply_async(kwargs={"target": target}, countdown=wake_s or None)
+        app.tasks[POLL_TASK].apply_async(kwargs={"target": target}, countdown=wake_s)
     except (OperationalError, OSError) as error:
         logger.warning("message.not_sent what=poll target=%s error=%s", target, type(error).__name__)
 

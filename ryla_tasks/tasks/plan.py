@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from ryla_tasks.jobs.states import Priority
 from ryla_tasks.settings import Endpoint
 from ryla_tasks.store.codec import dumps
 
-__all__ = ["JobOptions", "JobPlan", "build_spec", "encode_input", "input_digest", "split_options"]
+__all__ = ["JobOptions", "JobPlan", "build_spec", "encode_input", "split_options", "wish_digest"]
 
 #: RunPod refuses a /run payload over 10 MB (operation-reference.mdx); what we add to the input fits in the rest.
 MOST_INPUT_BYTES = 10 * 1024 * 1024 - 4_096
@@ -91,9 +92,13 @@ def encode_input(plan: JobPlan) -> str:
     return text
 
 
-def input_digest(endpoint: str, input_json: str) -> str:
-    """A short mark of what is asked for, to tell a repeated wish from another one under the same key."""
-    return hashlib.sha256(f"{endpoint}\n{input_json}".encode()).hexdigest()[:32]
+def wish_digest(task: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """A short mark of what was asked for, to tell a repeated wish from another one under the same key.
+
+    It is made of the arguments, not of the input: a seed drawn at random makes no other wish.
+    """
+    text = json.dumps([task, list(args), dict(kwargs)], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def build_spec(task: str, plan: JobPlan, options: JobOptions, endpoint: Endpoint, rules: Mapping[str, Any]) -> JobSpec:

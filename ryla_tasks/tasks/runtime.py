@@ -27,6 +27,9 @@ __all__ = ["Runtime", "runtime_of"]
 #: How many status calls of a process may be under way at once; each holds a thread and a connection.
 RIDE_THREADS = 32
 
+#: How long progress is kept where the host's results never expire.
+_RESULTS_KEPT_S = 31 * 86_400
+
 
 class Runtime:
     """The parts that tasks and handles use, for one app in one process."""
@@ -42,14 +45,16 @@ class Runtime:
     @cached_property
     def client(self) -> redis.Redis:
         """Redis, with the addresses, TLS and time-outs that the app's result backend has."""
-        return _backend(self.app).client
+        client: redis.Redis = _backend(self.app).client
+        return client
 
     @cached_property
     def store(self) -> JobStore:
         """The job store. It lives in the result backend's database, so that progress is written with the record."""
         backend = _backend(self.app)
-        prefix = backend.get_key_for_task("")
-        meta = Meta(prefix.decode() if isinstance(prefix, bytes) else prefix, int(backend.expires or 8 * 86_400))
+        key = backend.get_key_for_task("x")
+        prefix = (key.decode() if isinstance(key, bytes) else str(key)).removesuffix("x")
+        meta = Meta(prefix, int(getattr(backend, "expires", 0) or _RESULTS_KEPT_S))
         return JobStore(self.client, prefix=self.settings.key_prefix, meta=meta)
 
     @cached_property

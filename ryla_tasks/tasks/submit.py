@@ -53,7 +53,7 @@ _ACCEPT_PATIENCE_S = 600.0
 def submit(task: ServerlessTask, endpoint: str | None) -> NoReturn:
     """Carry out a submit message. Always raises `Ignore`: the job's end comes with its deliver message."""
     app = task.app
-    runtime, job_id = runtime_of(app), task.request.id
+    runtime, job_id = runtime_of(app), str(task.request.id)
     if endpoint is None:
         endpoint = runtime.store.load(job_id)[0].spec.endpoint
     place = f"submit:{endpoint}"

@@ -105,6 +105,6 @@ class SweeperStep(bootsteps.StartStopStep):
         self._sweeper = Sweeper(parent.app, runtime.settings.sweep_interval_s)
         self._sweeper.start()
 
-    def stop(self, parent: Any) -> None:
+    def stop(self, _parent: Any) -> None:
         if self._sweeper is not None:
             self._sweeper.stop()
