@@ -16,8 +16,8 @@ from ryla_tasks.tasks import endpoint as endpoint_task
 from ryla_tasks.tasks import image as image_task
 from ryla_tasks.tasks.base import ServerlessTask
 from ryla_tasks.tasks.maintenance import cancel_job, cancel_orphan
-from ryla_tasks.tasks.messages import MAINTENANCE_TASK, POLL_TASK
 from ryla_tasks.tasks.poll import ride
+from ryla_tasks.tasks.routes import CANCEL_TASK, POLL_TASK, add_routes
 from ryla_tasks.tasks.runtime import runtime_of
 from ryla_tasks.tasks.sweeper import SweeperStep
 
@@ -38,6 +38,7 @@ def install(host: Celery) -> Celery:
             setting="result_backend",
         )
     _register(host)
+    add_routes(host)
     with _lock:
         _installed = host
     return host
@@ -62,10 +63,9 @@ def _register(host: Celery) -> None:
     common: dict[str, Any] = {
         "ignore_result": True, "send_events": False, "acks_late": True, "reject_on_worker_lost": True, "lazy": False,
     }  # fmt: skip
-    define(name=POLL_TASK, queue="ryla.polls", priority=0, **common)(_poll(host))
+    define(name=POLL_TASK, **common)(_poll(host))
     define(
-        name=MAINTENANCE_TASK,
-        queue="ryla.maintenance",
+        name=CANCEL_TASK,
         autoretry_for=(TransientError,),
         retry_backoff=True,
         max_retries=5,

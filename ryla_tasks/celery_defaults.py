@@ -12,6 +12,7 @@ from typing import Any
 from kombu import Queue
 
 from ryla_tasks.settings import Settings, get_settings
+from ryla_tasks.tasks.routes import JOBS, MAINTENANCE, POLLS, route
 
 __all__ = ["celery_defaults", "queues"]
 
@@ -23,7 +24,7 @@ _RESULTS_KEPT_S = 31 * 86_400
 
 def queues() -> tuple[Queue, ...]:
     """Jobs (submits and deliveries), polls, and cancels: apart, so that workers can be given to each."""
-    return (Queue("ryla.jobs"), Queue("ryla.polls"), Queue("ryla.maintenance"))
+    return (Queue(JOBS), Queue(POLLS), Queue(MAINTENANCE))
 
 
 def celery_defaults(settings: Settings) -> dict[str, Any]:
@@ -38,7 +39,8 @@ def celery_defaults(settings: Settings) -> dict[str, Any]:
         "timezone": "UTC",
         # --- messages ---
         "task_queues": queues(),
-        "task_default_queue": "ryla.jobs",
+        "task_default_queue": JOBS,
+        "task_routes": [route],
         # A message is acknowledged when its step is done; one that comes twice changes nothing (the store fences).
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,

@@ -62,7 +62,8 @@ class ServerlessTask(Task[Any, Any]):
     store_errors_even_if_ignored = True
     throws = (JobError, InvalidJob)
     typing = False
-    queue = "ryla.jobs"
+    #: Marks the task for our router.
+    serverless: ClassVar[bool] = True
 
     autoretry_for: ClassVar[tuple[type[Exception], ...]] = (TransientError,)
     dont_autoretry_for: ClassVar[tuple[type[Exception], ...]] = ()

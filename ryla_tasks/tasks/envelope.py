@@ -111,7 +111,8 @@ def _frozen(app: Celery, signature: Any) -> Any:
         options = leaf.setdefault("options", {})
         options.setdefault("task_id", uuid())
         if not any(options.get(name) for name in ("queue", "exchange", "routing_key")):
-            queue = app.amqp.router.route({}, leaf["task"]).get("queue")
+            router: Any = app.amqp.router
+            queue = router.route({}, leaf["task"], task_type=app.tasks.get(leaf["task"])).get("queue")
             if queue is not None:
                 options["queue"] = queue.name
     return signature

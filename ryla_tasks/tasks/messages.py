@@ -11,11 +11,9 @@ from kombu.exceptions import OperationalError
 from ryla_tasks.jobs.lifecycle import Step
 from ryla_tasks.store.jobs import Delivery
 from ryla_tasks.tasks.envelope import Envelope, send
+from ryla_tasks.tasks.routes import CANCEL_TASK, POLL_TASK
 
-__all__ = ["MAINTENANCE_TASK", "POLL_TASK", "send_cancel", "send_deliveries", "send_poll", "send_step"]
-
-POLL_TASK = "ryla.poll"
-MAINTENANCE_TASK = "ryla.cancel_remote"
+__all__ = ["send_cancel", "send_deliveries", "send_poll", "send_step"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +32,7 @@ def send_cancel(app: Celery, *, job_id: str = "", orphan: str = "") -> None:
     """Send the message that has a remote job cancelled: a job's, or an orphan (`TARGET REMOTE_ID`)."""
     kwargs = {"job_id": job_id} if job_id else {"orphan": orphan}
     try:
-        app.tasks[MAINTENANCE_TASK].apply_async(kwargs=kwargs)
+        app.tasks[CANCEL_TASK].apply_async(kwargs=kwargs)
     except (OperationalError, OSError) as error:
         logger.warning("message.not_sent what=cancel job=%s error=%s", job_id, type(error).__name__)
 

@@ -22,7 +22,7 @@ from ryla_tasks.store.codec import Meta
 from ryla_tasks.store.jobs import JobStore, Rate
 from ryla_tasks.tasks.lanes import RideGate, SlowLane
 
-__all__ = ["Runtime", "runtime_of"]
+__all__ = ["Runtime", "forget", "runtime_of"]
 
 #: How many status calls of a process may be under way at once; each holds a thread and a connection.
 RIDE_THREADS = 32
@@ -139,3 +139,9 @@ def runtime_of(app: Celery) -> Runtime:
             runtime = Runtime(app, get_settings())
             _runtimes[app] = (os.getpid(), runtime)
         return runtime
+
+
+def forget(app: Celery) -> None:
+    """Make a new runtime when one is asked for next, with the settings of that time. For tests."""
+    with _lock:
+        _runtimes.pop(app, None)
