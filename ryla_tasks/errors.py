@@ -268,6 +268,9 @@ class JobError(RylaError):
     def __str__(self) -> str:
         return str(self.args[0])
 
+    def __repr__(self) -> str:  # what logs and Celery's events show: not the details, a GPU worker's own words
+        return f"{type(self).__name__}({str(self)!r})"
+
     @property
     def job_id(self) -> str:
         return str(self.info.get("job_id", ""))

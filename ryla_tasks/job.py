@@ -66,6 +66,10 @@ class Job:
         """A URL for one of the job's files, made now; it expires as the settings say."""
         return self._runtime.artifacts.url(artifact.key, self._runtime.settings.artifact_url_ttl_s)
 
+    def artifact_bytes(self, artifact: Artifact) -> bytes:
+        """The contents of one of the job's files."""
+        return self._runtime.artifacts.get(artifact.key)
+
     def events(self, after: str = START, *, follow: bool = False, timeout: float | None = None) -> Iterator[Event]:
         """What happened to the job after a position, oldest first.
 

@@ -10,14 +10,11 @@ from dataclasses import dataclass, field
 from ryla_tasks.artifacts.media import KNOWN_EXTENSIONS, OCTET_STREAM, BadFile, inspect
 from ryla_tasks.errors import Category, OutputInvalid
 
-__all__ = ["OutputFile", "OutputLimits", "checked_file", "from_base64", "invalid", "redacted", "safe_name", "sentence"]
+__all__ = ["OutputFile", "OutputLimits", "checked_file", "from_base64", "invalid", "safe_name", "sentence"]
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'<>\\]+", re.IGNORECASE)
-_ENCODED = re.compile(r"[A-Za-z0-9+/=]{200,}")
 _EXTENSION = re.compile(r"[a-z0-9]{1,12}")
 _UNSAFE = re.compile(r"[^\w.@=+,~ ()-]+")
 _MAX_NAME = 120
-_MAX_DETAIL = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +77,6 @@ def checked_file(declared_name: str, data: bytes, label: str, limits: OutputLimi
     if extension == "jpeg" and media.extension == "jpg":
         return OutputFile(f"{stem}.jpeg", data, None, media.content_type)
     return OutputFile(f"{stem}.{media.extension}", data, None, media.content_type)
-
-
-def redacted(text: str) -> str:
-    """The text fit for an error or a log: URLs cut to scheme and host, base64 and great lengths cut off."""
-    text = _ENCODED.sub("[base64]", _URL.sub(lambda match: _origin(match.group()), text))
-    return text if len(text) <= _MAX_DETAIL else text[:_MAX_DETAIL] + "..."
-
-
-def _origin(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    return f"{scheme}://{authority.rpartition('@')[2]}/..."
 
 
 def sentence(label: str) -> str:

@@ -21,13 +21,13 @@ from ryla_tasks.artifacts.files import (
     checked_file,
     from_base64,
     invalid,
-    redacted,
     safe_name,
     sentence,
 )
 from ryla_tasks.artifacts.media import OCTET_STREAM
 from ryla_tasks.artifacts.shapes import RawFile, find_files, is_older_comfyui, is_url
 from ryla_tasks.errors import Category, JobError, JobFailed, OutputMissing
+from ryla_tasks.jobs.redact import redacted
 
 __all__ = ["DecodedOutput", "Fetch", "OutputFile", "OutputLimits", "collect", "decode_output"]
 

@@ -17,11 +17,10 @@ from ryla_tasks.errors import (
     SubmitRejected,
     Unauthorized,
 )
+from ryla_tasks.jobs.redact import redacted
 from ryla_tasks.jobs.remote import RemoteJob
 
 __all__ = ["remote_failure", "remote_time_out", "submit_refused", "submit_unknown"]
-
-_LONGEST_DETAIL = 4_000
 
 
 def remote_failure(remote: RemoteJob) -> JobError:
@@ -99,15 +98,15 @@ def _worker_error(text: str | None) -> Any:
     if not text:
         return None
     try:
-        parsed = json.loads(text)
+        return _short(json.loads(text))
     except ValueError:
-        return text[:_LONGEST_DETAIL]
-    return _short(parsed)
+        return redacted(text)
 
 
 def _short(value: Any) -> Any:
-    """The value, or the start of its text where it is too long to keep in a record."""
+    """The value without presigned URLs and files, or the start of its text where it is too long to keep."""
     if value is None:
         return None
     text = json.dumps(value)
-    return value if len(text) <= _LONGEST_DETAIL else text[:_LONGEST_DETAIL]
+    clean = redacted(text)
+    return value if clean == text else clean

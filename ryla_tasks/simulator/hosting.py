@@ -42,12 +42,12 @@ class HostedEndpoint:
         self._shelf = shelf
         self._webhooks = webhooks
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
-        self.core = Endpoint(config, self._program(config), Random(f"{seed}:{config.endpoint_id}:workers"))  # noqa: S311
+        self.core = Endpoint(config, self._program(config), Random(f"{seed}:{config.endpoint_id}:workers"))
         self.core.on_change = self._changed
         self.core.schedule.on_earlier = self._arm
         self._timer: asyncio.TimerHandle | None = None
         self.limiter = RateLimiter()
-        self.faults = FaultPlan(Random(f"{seed}:{config.endpoint_id}:faults"))  # noqa: S311
+        self.faults = FaultPlan(Random(f"{seed}:{config.endpoint_id}:faults"))
         for fault in config.faults:
             self.faults.add(fault)
         self.core.open(clock.now())

@@ -62,6 +62,8 @@ class ServerlessTask(Task[Any, Any]):
     store_errors_even_if_ignored = True
     throws = (JobError, InvalidJob)
     typing = False
+    #: What logs and events show of a result: the job's id, and nothing that an endpoint's output may hold.
+    resultrepr_maxsize = 64
     #: Marks the task for our router.
     serverless: ClassVar[bool] = True
 

@@ -22,14 +22,14 @@ def build_result(
     delay_ms = remote.delay_ms if remote.delay_ms is not None else observed.delay_ms
     return {
         "job_id": record.job_id,
-        "artifacts": [artifact.to_json() for artifact in artifacts],
-        "data": decoded.data,
-        "warnings": list(decoded.warnings),
-        "seed": record.spec.seed,
         "endpoint": record.spec.endpoint,
         "target": record.target,
         "remote_id": record.remote_id,
         "attempts": record.attempt,
+        "seed": record.spec.seed,
+        "artifacts": [artifact.to_json() for artifact in artifacts],
+        "data": decoded.data,
+        "warnings": list(decoded.warnings),
         "timings": {
             "queued_s": _round(record.submitted - record.created),
             "waited_s": _round(delay_ms / 1000) if delay_ms is not None else None,

@@ -20,6 +20,7 @@ from ryla_tasks.jobs.lifecycle import Step
 from ryla_tasks.jobs.record import CancelReason
 from ryla_tasks.store.jobs import Delivery
 from ryla_tasks.tasks.messages import send_cancel, send_deliveries, send_poll, send_step
+from ryla_tasks.tasks.quiet import hush
 from ryla_tasks.tasks.runtime import runtime_of
 
 __all__ = ["Sweeper", "SweeperStep", "sweep_once"]
@@ -100,6 +101,7 @@ class SweeperStep(bootsteps.StartStopStep):
         super().__init__(parent, **kwargs)
 
     def start(self, parent: Any) -> None:
+        hush()
         runtime = runtime_of(parent.app)
         runtime.lane.resize(int(parent.concurrency or 1))
         self._sweeper = Sweeper(parent.app, runtime.settings.sweep_interval_s)

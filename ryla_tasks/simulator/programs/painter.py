@@ -29,7 +29,7 @@ def paint(picture: Picture) -> bytes:
     # JSON may carry half a surrogate pair, which nothing can encode.
     prompt = picture.prompt.encode(errors="replace").decode()
     key = f"{picture.seed}\n{picture.index}\n{prompt}\n{picture.negative}".encode(errors="replace")
-    random = Random(sha256(key).digest())  # noqa: S311 - colours, not secrets
+    random = Random(sha256(key).digest())
     size = (picture.width, picture.height)
     hue = random.random()
     image = Image.new("RGB", size, _colour(hue, 0.35, 0.25))
