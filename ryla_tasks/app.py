@@ -83,13 +83,16 @@ def _poll(host: Celery) -> Callable[[str], None]:
 
 def _cancel_remote(host: Celery) -> Callable[..., None]:
     def cancel_remote(job_id: str = "", orphan: str = "") -> None:
-        if orphan:
-            cancel_orphan(host, orphan)
-            return
-        try:
-            cancel_job(host, job_id)
-        except JobNotFound:
-            return  # its record has expired meanwhile
+        with runtime_of(host).lane.room("cancel") as admitted:
+            if not admitted:
+                return  # the sweeper sends it again
+            if orphan:
+                cancel_orphan(host, orphan)
+                return
+            try:
+                cancel_job(host, job_id)
+            except JobNotFound:
+                return  # its record has expired meanwhile
 
     return cancel_remote
 

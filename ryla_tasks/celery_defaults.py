@@ -88,9 +88,6 @@ def _redis(settings: Settings) -> dict[str, Any]:
         "socket_connect_timeout": seconds,
         "socket_keepalive": True,
         "health_check_interval": 25,
-        # Polls first: they are quick, and late ones cost the user time. Then by priority.
-        "queue_order_strategy": "priority",
-        "sep": ":",
     }
     result_options: dict[str, Any] = {}
     config: dict[str, Any] = {

@@ -135,6 +135,11 @@ class Endpoint(BaseModel):
         le=30,
         description="The longest time between two questions about one job. At most 30. Default 10 / 30 / 15.",
     )
+    correlate: bool = Field(
+        default=True,
+        description="Whether a job's input says under `ryla` which job and attempt it is, so that a GPU worker can "
+        "name them. Switch it off for a handler that refuses input it does not know, as RunPod's rp_validator does.",
+    )
     retention_s: float = Field(
         default_factory=_by_kind(3 * _DAY, 30 * _DAY, 3 * _DAY),
         ge=_MINUTE,

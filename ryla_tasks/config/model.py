@@ -144,6 +144,11 @@ class Settings(BaseSettings):
         le=604_800,
         description="How long a URL of an artifact works, in seconds. URLs are made when a result is read.",
     )
+    download_private: bool = Field(
+        default=False,
+        description="Whether output files may be downloaded from private and loopback addresses, as when GPU workers "
+        "upload to a store of one's own. Link-local addresses are refused in any case.",
+    )
     templates_dir: Folder | None = Field(
         default=None,
         description="A folder with workflow templates of your own, beside those that come with the package.",
@@ -163,9 +168,6 @@ class Settings(BaseSettings):
         le=256,
         description="Threads of a worker process. A job that waits for its GPU holds none. At least 2, because the "
         "last free one is kept for polls.",
-    )
-    events_per_job: int = Field(
-        default=200, ge=20, le=10_000, description="How many events of a job are kept, the latest ones."
     )
     show_arguments: bool = Field(
         default=False,

@@ -54,6 +54,7 @@ local function lease_until(ms, fence) return after_ms(ms) + fence end
 local function is_lease(score) return score % 1000 ~= 0 end
 
 local RESEND_FIRST_MS, RESEND_MOST_MS = 5000, 300000
+local ORPHAN_RESEND_MS = 30000
 local DUE_SLACK_US = 100000
 local FAR_MS = 30000
 local EVENTS_KEPT = 500
@@ -560,7 +561,7 @@ end
 for _, member in ipairs(redis.call('ZRANGE', key('outbox'), '-inf', int(NOW), 'BYSCORE', 'LIMIT', 0, a.most)) do
   local kind, id = string.match(member, '^([^|]*)|(.*)$')
   if kind == 'orphan' then
-    redis.call('ZADD', key('outbox'), after_ms(RESEND_MOST_MS), member)
+    redis.call('ZADD', key('outbox'), after_ms(ORPHAN_RESEND_MS), member)
     send('orphan', id, '')
   else
     local job = key('job', id)

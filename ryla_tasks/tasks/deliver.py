@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
+import re
 import time
-from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery import Celery
 from celery.exceptions import Ignore
 
-from ryla_tasks.artifacts import Downloaded, collect, decode_output, fetch_url
+from ryla_tasks.artifacts import collect, decode_output, fetch_url
 from ryla_tasks.artifacts.base import ArtifactError
 from ryla_tasks.errors import JobError, ProviderError, RemoteJobNotFound
 from ryla_tasks.jobs.ending import raised
@@ -45,6 +47,7 @@ LEASE_S = 180.0
 _PLACE = "deliver"
 _LONGEST_TURN_S = 20.0
 _FETCH_S = 120.0
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def deliver(task: ServerlessTask) -> Any:
@@ -139,10 +142,12 @@ def _remote(runtime: Runtime, record: JobRecord, kept: Any) -> RemoteJob:
 
 def _result(runtime: Runtime, record: JobRecord, remote: RemoteJob, now: float) -> dict[str, Any]:
     decoded = decode_output(remote.output, expected=record.spec.expected_images)
-    prefix = f"{record.spec.kind}/{record.job_id}/{record.attempt}"
-    artifacts = collect(decoded, runtime.artifacts, prefix, _fetcher())
+    prefix = f"{record.spec.kind}/{_key_part(record.job_id)}/{record.attempt}"
+    fetch = partial(fetch_url, timeout_s=_FETCH_S, allow_private=runtime.settings.download_private)
+    artifacts = collect(decoded, runtime.artifacts, prefix, fetch)
     return build_result(record, remote, artifacts, decoded, now)
 
 
-def _fetcher() -> Callable[[str], Downloaded]:
-    return lambda url: fetch_url(url, timeout_s=_FETCH_S)
+def _key_part(job_id: str) -> str:
+    """A job's id as part of a key. Celery lets a task id be any text; ours are plain already."""
+    return job_id if _PLAIN_ID.fullmatch(job_id) else hashlib.sha256(job_id.encode()).hexdigest()[:32]

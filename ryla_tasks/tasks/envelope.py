@@ -51,7 +51,10 @@ class Envelope:
         headers["retries"] = retries
         headers["expires"] = None
         headers["eta"] = _eta(countdown)
-        return tuple(held["body"]), {**held["publish"], "headers": headers}
+        publish = {**held["publish"], "headers": headers}
+        if step is Step.DELIVER:
+            publish["priority"] = 0  # a finished job's user waits for this one
+        return tuple(held["body"]), publish
 
 
 class CatchingProducer:

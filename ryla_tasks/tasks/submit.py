@@ -107,7 +107,7 @@ def _send(app: Celery, runtime: Runtime, claim: Claim) -> None:
     record = claim.record
     try:
         provider, endpoint_id = runtime.provider(record.target)
-        payload = {**claim.payload, CORRELATION_KEY: _correlation(record)}
+        payload = _payload(runtime, claim)
         if not claim.durable or claim.age() > LEASE_MARGIN_S / 2:
             _put_back(app, runtime, claim)
             return
@@ -118,6 +118,13 @@ def _send(app: Celery, runtime: Runtime, claim: Claim) -> None:
         _settle(app, runtime, claim, NotAccepted(RequestRejected(str(error))))
     else:
         _accept(app, runtime, claim, remote.remote_id)
+
+
+def _payload(runtime: Runtime, claim: Claim) -> dict[str, Any]:
+    job_input: dict[str, Any] = claim.payload
+    if not runtime.settings.endpoint(claim.record.spec.endpoint).correlate:
+        return job_input
+    return {**job_input, CORRELATION_KEY: _correlation(claim.record)}
 
 
 def policy_of(record: JobRecord) -> Policy:
