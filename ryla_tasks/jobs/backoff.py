@@ -1,4 +1,4 @@
-"""How long to wait before the next try. Celery's own meaning of `retry_backoff`, in seconds and with a floor."""
+"""How long to wait before the next try: Celery's own meaning of `retry_backoff`, in seconds."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ def retry_delay(
     """
     longest = min(spec.backoff_max_s, spec.backoff_s * 2.0 ** min(retries, 30))
     delay = draw(0.0, longest) if spec.jitter else longest
-    return delay if retry_after is None else retry_after + draw(0.0, spec.backoff_s)
+    return delay if retry_after is None else max(delay, retry_after + draw(0.0, spec.backoff_s))

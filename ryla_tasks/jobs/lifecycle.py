@@ -19,8 +19,10 @@ from ryla_tasks.jobs.ending import described, result_ending
 from ryla_tasks.jobs.planner import next_gap
 from ryla_tasks.jobs.progress import advanced, read_report
 from ryla_tasks.jobs.record import CancelReason, JobRecord, Observed
+from ryla_tasks.jobs.redact import redacted
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
-from ryla_tasks.jobs.states import State
+from ryla_tasks.jobs.runs import known, restarted, spent_ms
+from ryla_tasks.jobs.states import POLLED, State
 
 __all__ = [
     "Collected",
@@ -45,6 +47,11 @@ REMOTE_RETENTION_S = 1_800.0
 
 #: A new job may be unknown to /status for a moment, and a live one has been seen to vanish for a while.
 _MISSING_GRACE_S = 60.0
+
+#: A status call's Retry-After is obeyed up to here: looked at later, a job's result might be gone.
+_LONGEST_HOLD_S = REMOTE_RETENTION_S / 2
+
+_RESTARTED = "Restarted on another GPU"
 
 #: How often the collection of a finished job's output is tried; with the growing gaps, about 50 minutes.
 _COLLECT_TRIES = 16
@@ -172,7 +179,7 @@ def advance(record: JobRecord, observation: Observation, now: float, around: Sur
         case NotAccepted(error):
             return _retry_or_end(record, verdict.submit_refused(error), error, now, around)
         case OutcomeUnknown(error):
-            return _end(record, cancelled(record) if record.cancel else verdict.submit_unknown(error), now)
+            return _end(record, verdict.submit_unknown(error), now)
         case Collected(result):
             return _completed(record, result, now)
         case OutputBad(error):
@@ -204,50 +211,47 @@ _CANCELLED = {
 
 def _seen(record: JobRecord, job: RemoteJob, now: float, around: Surroundings) -> Decision:
     if job.truncated:
-        return _collect(record, job)
+        return _collect(record, job, now)
     match job.status:
         case RemoteStatus.COMPLETED:
-            return _collect(record, job)
+            return _collect(record, job, now)
         case RemoteStatus.FAILED:
             error = verdict.remote_failure(job)
-            return _retry_or_end(
-                _billed(record, job), cancelled(record) if record.cancel else error, error, now, around
-            )
+            return _retry_or_end(_billed(record, job, now), error, error, now, around)
         case RemoteStatus.TIMED_OUT:
             error = verdict.remote_time_out(job)
-            return _retry_or_end(
-                _billed(record, job), cancelled(record) if record.cancel else error, error, now, around
-            )
+            return _retry_or_end(_billed(record, job, now), error, error, now, around)
         case RemoteStatus.CANCELLED:
-            return _end(_billed(record, job), cancelled(record), now)
+            return _end(_billed(record, job, now), cancelled(record), now)
         case _:
             return _under_way(record, job, now, around)
 
 
 def _under_way(record: JobRecord, job: RemoteJob, now: float, around: Surroundings) -> Decision:
     """Queued or running at the cloud, or a status that is not known here and so no end."""
-    before = record.observed
-    running = job.status is RemoteStatus.IN_PROGRESS
-    state = State.RUNNING if running else State.WAITING
-    observed = replace(before, status=job.raw_status or str(job.status), troubles=0, trouble="", missing_since=0.0)
-    observed = replace(observed, delay_ms=job.delay_ms if job.delay_ms is not None else before.delay_ms)
-    restarted = _restarted(before, job, record.state)
-    if restarted:
-        observed = _dispatched_again(observed, job)
-    if running:
+    again = restarted(record.observed, job)
+    observed = known(record.observed, job, now)
+    if job.status is RemoteStatus.IN_PROGRESS:
         observed = advanced(observed, read_report(job.output))
-        observed = replace(
-            observed,
-            worker_id=job.worker_id or before.worker_id,
-            running_since=observed.running_since or now,
-            execution_ms=job.execution_ms,
-        )
-    event = _telling(record, state, observed, restarted=restarted)
+        observed = replace(observed, running_since=observed.running_since or now)
+    if again:
+        observed = replace(observed, message=_RESTARTED)
+    state = _under_way_as(record, job.status)
+    event = _telling(record, state, observed, again=again)
     return _again(record.with_(state=state, observed=observed), now, around, event)
 
 
-def _telling(record: JobRecord, state: State, observed: Observed, *, restarted: bool) -> str:
-    if restarted:
+def _under_way_as(record: JobRecord, status: RemoteStatus) -> State:
+    """The state that a status which is no end stands for; a word not known here tells nothing new."""
+    if status is RemoteStatus.IN_PROGRESS:
+        return State.RUNNING
+    if status is RemoteStatus.IN_QUEUE or record.state not in POLLED:
+        return State.WAITING
+    return record.state
+
+
+def _telling(record: JobRecord, state: State, observed: Observed, *, again: bool) -> str:
+    if again:
         return "restarted"
     if state is not record.state:
         return "state"
@@ -256,36 +260,13 @@ def _telling(record: JobRecord, state: State, observed: Observed, *, restarted: 
     return "" if same else "progress"
 
 
-def _restarted(before: Observed, job: RemoteJob, state: State) -> bool:
-    """RunPod has dispatched the same job again: other worker, back in the queue, or more `retries`."""
-    if job.retries > before.dispatches:
-        return True
-    if state is State.RUNNING and job.status is RemoteStatus.IN_QUEUE:
-        return True
-    return bool(before.worker_id and job.worker_id and job.worker_id != before.worker_id)
-
-
-def _dispatched_again(observed: Observed, job: RemoteJob) -> Observed:
-    """The broken run is paid for too; the percentage is held, and the new run's time starts anew."""
-    return replace(
-        observed,
-        dispatches=max(job.retries, observed.dispatches + 1) if not job.retries else job.retries,
-        banked_ms=observed.banked_ms + (observed.execution_ms or 0),
-        execution_ms=None,
-        worker_id=job.worker_id or "",
-        running_since=0.0,
-        message="Restarted on another GPU",
-    )
-
-
 def _missing(record: JobRecord, now: float, around: Surroundings) -> Decision:
-    if record.cancel:
-        return _end(record, cancelled(record), now)
     if now - record.submitted < _MISSING_GRACE_S:
+        # Also where it is to stop: a job that is not known yet could not be cancelled either.
         return _again(record, now, around)
     since = record.observed.missing_since or now
     record = record.with_(observed=replace(record.observed, missing_since=since))
-    if now - since < _MISSING_GRACE_S:
+    if now - since < _MISSING_GRACE_S and not record.cancel:
         return _again(record, now, around)
     message = "The GPU endpoint no longer knows the job: it, or its result, was dropped there."
     return _end(record, _error(JobExpired, message, "remote_lost", Category.RECOVERABLE), now)
@@ -296,7 +277,7 @@ def _trouble(record: JobRecord, error: ProviderError, now: float, around: Surrou
     decision = _again(record.with_(observed=observed), now, around)
     if error.retry_after is None or decision.record.state.ended:
         return decision
-    return replace(decision, in_s=max(decision.in_s, error.retry_after))
+    return replace(decision, in_s=max(decision.in_s, min(error.retry_after, _LONGEST_HOLD_S)))
 
 
 def _again(record: JobRecord, now: float, around: Surroundings, event: str = "") -> Decision:
@@ -308,9 +289,8 @@ def _again(record: JobRecord, now: float, around: Surroundings, event: str = "")
     return Decision(record, Step.POLL, gap, event)
 
 
-def _collect(record: JobRecord, job: RemoteJob) -> Decision:
-    record = _billed(record, job)
-    observed = replace(record.observed, message="", troubles=0)
+def _collect(record: JobRecord, job: RemoteJob, now: float) -> Decision:
+    observed = replace(known(record.observed, job, now), message="")
     return Decision(
         record.with_(state=State.COLLECTING, observed=observed),
         Step.DELIVER,
@@ -326,7 +306,7 @@ def _completed(record: JobRecord, result: dict[str, Any], now: float) -> Decisio
 
 
 def _uncollected(record: JobRecord, reason: str, now: float) -> Decision:
-    tries = record.observed.troubles + 1
+    tries, reason = record.observed.troubles + 1, redacted(reason)
     record = record.with_(observed=replace(record.observed, troubles=tries, trouble=reason))
     if tries < _COLLECT_TRIES:
         return Decision(record, Step.DELIVER, min(2.0**tries, _COLLECT_GAP_MAX_S))
@@ -337,14 +317,12 @@ def _uncollected(record: JobRecord, reason: str, now: float) -> Decision:
 
 def _retry_or_end(record: JobRecord, error: JobError, cause: Exception, now: float, around: Surroundings) -> Decision:
     """Try again with a new attempt where the task's rule and its budget allow it, and nobody wants the job to stop."""
-    if record.cancel:
-        return _end(record, cancelled(record), now)
-    if record.retries >= record.spec.max_retries or not around.may_retry(cause):
+    if record.cancel or record.retries >= record.spec.max_retries or not around.may_retry(cause):
         return _end(record, error, now)
     retry_after = cause.retry_after if isinstance(cause, ProviderError) else None
     delay = retry_delay(record.spec, record.retries, retry_after=retry_after, draw=around.draw)
     observed = Observed(
-        banked_ms=record.observed.banked_ms + (record.observed.execution_ms or 0),
+        banked_ms=record.observed.banked_ms + spent_ms(record.observed, now),
         message=f"Trying again in {max(1, round(delay))} s",
         trouble=type(cause).__name__,
     )
@@ -354,19 +332,15 @@ def _retry_or_end(record: JobRecord, error: JobError, cause: Exception, now: flo
     return Decision(record, Step.SUBMIT, delay, "retry")
 
 
-def _billed(record: JobRecord, job: RemoteJob) -> JobRecord:
-    """The record with the times that an ended remote job reports."""
-    observed = replace(
-        record.observed,
-        status=job.raw_status or str(job.status),
-        delay_ms=job.delay_ms if job.delay_ms is not None else record.observed.delay_ms,
-        execution_ms=job.execution_ms if job.execution_ms is not None else record.observed.execution_ms,
-        worker_id=job.worker_id or record.observed.worker_id,
-    )
-    return record.with_(observed=observed)
+def _billed(record: JobRecord, job: RemoteJob, now: float) -> JobRecord:
+    """The record with what an ended remote job reports: its times, and a restart that no poll has seen."""
+    return record.with_(observed=known(record.observed, job, now))
 
 
 def _end(record: JobRecord, error: JobError, now: float) -> Decision:
+    """End a job without a result. Where it was to stop anyway, that is how it ended."""
+    if record.cancel:
+        error = cancelled(record)
     state = _END_STATES.get(type(error), State.FAILED)
     observed = replace(record.observed, message="")
     record = record.with_(state=state, observed=observed, ended=now, ending=described(error))

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ryla_tasks.jobs.record import JobRecord, Observed
-from ryla_tasks.jobs.states import State
+from ryla_tasks.jobs.redact import redacted
+from ryla_tasks.jobs.states import POLLED, State
 
 __all__ = ["Progress", "Report", "advanced", "progress_of", "read_report"]
 
 _LONGEST_MESSAGE = 200
+_LONGEST_READ = 2_000
+
+#: No count or percentage is larger. JSON has whole numbers of any length, and a float holds only so much.
+_LARGEST = 1_000_000_000
+
+#: States that a message of the record belongs to. "Trying again in 5 s" is over once the job is sent.
+_SPOKEN = frozenset({State.QUEUED, State.RUNNING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +35,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is. `percent` never goes back within an attempt; `eta_s` is None where nothing can be said."""
+    """How far a job is. `percent` never goes back within an attempt; `eta_s` is None where nothing can be said.
+
+    `attempt` is the one under way, or the one that a job in line waits for.
+    """
 
     phase: State
     percent: float
@@ -49,7 +59,7 @@ def read_report(output: Any) -> Report:
     left out.
     """
     if isinstance(output, str):
-        return Report(message=output[:_LONGEST_MESSAGE])
+        return Report(message=_words(output))
     if isinstance(output, (int, float)):
         return Report(percent=_percent(output))
     if not isinstance(output, Mapping):
@@ -61,11 +71,16 @@ def read_report(output: Any) -> Report:
     message, node = output.get("message"), output.get("node")
     return Report(
         percent=percent,
-        message=message[:_LONGEST_MESSAGE] if isinstance(message, str) else "",
+        message=_words(message),
         step=step,
         steps=steps,
-        node=node[:_LONGEST_MESSAGE] if isinstance(node, str) else "",
+        node=_words(node),
     )
+
+
+def _words(value: Any) -> str:
+    """A text that may be shown, and kept in events: short, with no presigned URL and no file in it."""
+    return redacted(value[:_LONGEST_READ])[:_LONGEST_MESSAGE] if isinstance(value, str) else ""
 
 
 def progress_of(record: JobRecord, now: float) -> Progress:
@@ -76,7 +91,7 @@ def progress_of(record: JobRecord, now: float) -> Progress:
         message=_message(record),
         eta_s=_eta(record, now),
         endpoint=record.spec.endpoint,
-        attempt=record.attempt,
+        attempt=record.attempt + (record.state is State.QUEUED),
     )
 
 
@@ -84,13 +99,15 @@ def _message(record: JobRecord) -> str:
     if record.cancel and not record.state.ended:
         return "Cancelling"
     observed = record.observed
-    if record.state is not State.RUNNING:
-        return observed.message or record.state.sentence
-    if observed.message:
+    if observed.message and _is_spoken(record):
         return observed.message
-    if observed.step is not None and observed.steps:
+    if record.state is State.RUNNING and observed.step is not None and observed.steps:
         return f"{record.state.sentence}: step {observed.step} of {observed.steps}"
     return record.state.sentence
+
+
+def _is_spoken(record: JobRecord) -> bool:
+    return record.state in _SPOKEN or (record.state in POLLED and record.observed.dispatches > 0)
 
 
 def _eta(record: JobRecord, now: float) -> float | None:
@@ -119,10 +136,10 @@ def advanced(observed: Observed, report: Report) -> Observed:
 
 def _percent(value: Any) -> float | None:
     """A percentage from 0 to 99.9: only a result makes a job a hundred per cent done."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:
         return None
     return min(max(float(value), 0.0), 99.9)
 
 
 def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST else None

@@ -7,7 +7,8 @@ import re
 __all__ = ["redacted"]
 
 _MOST = 2_000
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'<>\\]+", re.IGNORECASE)
+# A scheme is short: unbounded, each letter of a long text would be tried as the start of one.
+_URL = re.compile(r"[a-z][a-z0-9+.-]{0,20}://[^\s\"'<>\\]+", re.IGNORECASE)
 _ENCODED = re.compile(r"[A-Za-z0-9+/=]{200,}")
 
 

@@ -94,12 +94,12 @@ def _call_details(error: ProviderError) -> dict[str, Any]:
 
 
 def _worker_error(text: str | None) -> Any:
-    """A worker's error, parsed where it is JSON."""
+    """A worker's error, parsed where it is JSON. Any text may come, and none may break the poll that brings it."""
     if not text:
         return None
     try:
-        return _short(json.loads(text))
-    except ValueError:
+        return _short(json.loads(text, parse_constant=str))
+    except (ValueError, RecursionError):
         return redacted(text)
 
 
@@ -107,6 +107,10 @@ def _short(value: Any) -> Any:
     """The value without presigned URLs and files, or the start of its text where it is too long to keep."""
     if value is None:
         return None
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        # A NaN, or nesting without end: Python reads both as JSON, browsers and databases do not.
+        return "not JSON that can be kept"
     clean = redacted(text)
     return value if clean == text else clean
