@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ import ryla_tasks
 from ryla_tasks.celery_defaults import celery_defaults
 from ryla_tasks.settings import get_settings, reset_settings
 from ryla_tasks.tasks import runtime
-from tests.support.fleet import Fleet, WorkerProcess
+from tests.support.fleet import ENDPOINTS, Fleet, WorkerProcess
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +46,32 @@ def fleet(whole_fleet: Fleet) -> Iterator[Fleet]:
 def worker(fleet: Fleet) -> WorkerProcess:
     """One worker process with four slots, ready."""
     return fleet.worker("--concurrency", "4").wait_ready()
+
+
+@pytest.fixture(scope="module")
+def shared_worker(whole_fleet: Fleet) -> Iterator[WorkerProcess]:
+    """One worker process for all tests of a module. Do not mix with `fleet` there: that one ends all workers."""
+    whole_fleet.stop_workers()
+    whole_fleet.reset()
+    yield whole_fleet.worker("--concurrency", "4").wait_ready()
+    whole_fleet.stop_workers()
+
+
+@pytest.fixture
+def served(whole_fleet: Fleet, shared_worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    """The fleet with the module's worker; jobs of earlier tests are forgotten, and remote jobs are quick."""
+    for name, (endpoint_id, _program) in ENDPOINTS.items():
+        quick = {"endpoint_id": endpoint_id, "poll_min_s": 0.25, "poll_max_s": 1, "retry_backoff_s": 0.2}
+        monkeypatch.setenv(f"RYLA_ENDPOINT_{name.upper()}", json.dumps(quick))
+    fresh_settings()
+    whole_fleet.reset(run_s=0.2, queue_delay_s=0.0)
+    yield whole_fleet
+    assert shared_worker.alive(), shared_worker.text[-3000:]
+    monkeypatch.undo()
+    fresh_settings()
+
+
+def fresh_settings() -> None:
+    """Have this process read the environment anew."""
+    reset_settings()
+    runtime.forget(ryla_tasks.app)
