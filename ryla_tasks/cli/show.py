@@ -1,0 +1,103 @@
+"""`ryla show`: all that is kept of a job."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ryla_tasks.cli.output import console, json_option, print_json
+
+if TYPE_CHECKING:
+    from ryla_tasks.job import Job
+    from ryla_tasks.jobs.record import JobRecord
+
+__all__ = ["show"]
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--events", is_flag=True, help="Also show what happened to it.")
+@json_option
+def show(job_id: str, events: bool, as_json: bool) -> None:
+    """Show the job ID: where it stands, its times, attempts, remote id, error and files."""
+    from ryla_tasks.cli.documents import event_document, job_document
+    from ryla_tasks.job import Job
+
+    job = Job.get(job_id)
+    record = job.record
+    if as_json:
+        document = job_document(record, time.time())
+        if events:
+            document["events"] = [event_document(event) for event in job.events()]
+        print_json(document)
+        return
+    _print_record(record)
+    if events:
+        _print_events(job)
+
+
+def _print_record(record: JobRecord) -> None:
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in _rows(record):
+        if value not in ("", None, "-"):
+            grid.add_row(name, str(value))
+    console().print(grid)
+
+
+def _rows(record: JobRecord) -> list[tuple[str, Any]]:
+    from ryla_tasks.cli.documents import error_document, local_time
+    from ryla_tasks.jobs.progress import progress_of
+
+    spec, progress = record.spec, progress_of(record, time.time())
+    result = (record.ending or {}).get("result", {})
+    error = error_document(record) or {}
+    timings, cost = result.get("timings", {}), result.get("cost", {})
+    rows: list[tuple[str, Any]] = [
+        ("Job", record.job_id),
+        ("Status", f"{record.state}  {progress.percent:g} %  {progress.message}"),
+        ("Task", f"{spec.task}  {spec.label}".strip()),
+        ("Endpoint", f"{spec.endpoint}  {record.target}".strip()),
+        ("Remote job", record.remote_id),
+        ("User", spec.user_id),
+        ("Tags", ", ".join(spec.tags)),
+        ("Priority", spec.priority),
+        ("Attempt", f"{record.attempt} (retries {record.retries} of {spec.max_retries})"),
+        ("Created", local_time(record.created)),
+        ("Submitted", local_time(record.submitted)),
+        ("Ended", local_time(record.ended)),
+        ("Cancel", record.cancel),
+        ("Same job as", record.alias_of),
+        ("Error", f"{error['type']}: {error['message']}" if error else ""),
+        ("Details", error.get("details")),
+        ("Seed", result.get("seed")),
+        ("On the GPU", _seconds(timings.get("executed_s"))),
+        ("In all", _seconds(timings.get("total_s"))),
+        ("Cost, about", f"${cost['usd']:.5f}" if cost.get("usd") is not None else ""),
+    ]
+    artifacts = result.get("artifacts", ())
+    return rows + [("File", f"{one['key']}  {one['content_type']}  {one['bytes']} bytes") for one in artifacts]
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} s"
+
+
+def _print_events(job: Job) -> None:
+    from ryla_tasks.cli.documents import local_time
+
+    out = console()
+    out.print()
+    for event in job.events():
+        data = event.data
+        percent = f"{data['percent']:3.0f} %" if "percent" in data else ""
+        out.print(
+            f"{local_time(event.at)}  {event.type:<10}  {data.get('phase', ''):<10}  {percent:>5}  "
+            f"{data.get('message', '')}".rstrip(),
+            soft_wrap=True,
+        )
