@@ -1,4 +1,4 @@
-"""One Redis and one simulator for all tests here, clean before each; worker processes as a test wants them."""
+"""One Redis and one simulator for all tests that want them, clean before each; worker processes as a test wants them."""
 
 from __future__ import annotations
 
