@@ -19,7 +19,7 @@ from ryla_tasks.tasks.maintenance import cancel_job, cancel_orphan
 from ryla_tasks.tasks.poll import ride
 from ryla_tasks.tasks.routes import CANCEL_TASK, POLL_TASK, add_routes
 from ryla_tasks.tasks.runtime import runtime_of
-from ryla_tasks.tasks.sweeper import SweeperStep
+from ryla_tasks.tasks.sweeper import WITHOUT_SWEEPER, SweeperStep
 
 __all__ = ["app", "current_app", "generate_image", "install", "run_endpoint"]
 
@@ -72,6 +72,7 @@ def _register(host: Celery) -> None:
         **common,
     )(_cancel_remote(host))
     host.steps["worker"].add(SweeperStep)
+    host.user_options["worker"].add(WITHOUT_SWEEPER)
 
 
 def _poll(host: Celery) -> Callable[[str], None]:

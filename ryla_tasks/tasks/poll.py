@@ -71,9 +71,9 @@ def _ride(app: Celery, runtime: Runtime, claimed: Ride) -> None:
         # The jobs stay claimed until their lease is over, and are polled again then: a key may be set by that time.
         logger.exception("poll.no_provider target=%s", claimed.target)
         return
-    asking = {
-        runtime.callers.submit(_ask, provider, endpoint_id, record.remote_id): record for record in claimed.records
-    }
+    callers = runtime.callers(claimed.target)
+    asking = {callers.submit(_ask, provider, endpoint_id, record.remote_id): record for record in claimed.records}
+    settled = 0
     while asking:
         done, _ = wait(asking, timeout=min(BATCH_S, end - time.monotonic()), return_when=FIRST_COMPLETED)
         if done and len(done) < len(asking):
@@ -87,7 +87,8 @@ def _ride(app: Celery, runtime: Runtime, claimed: Ride) -> None:
                 future.cancel()
             asking = {}
         if seen or not asking:
-            _settle(app, runtime, claimed, seen, last=not asking)
+            settled += _settle(app, runtime, claimed, seen, last=not asking)
+    logger.debug("poll.ride target=%s claimed=%d settled=%d", claimed.target, len(claimed.records), settled)
 
 
 def _ask(provider: Provider, endpoint_id: str, remote_id: str) -> Observation:
@@ -118,7 +119,8 @@ def _limited(seen: list[tuple[JobRecord, Observation]]) -> float | None:
 
 def _settle(
     app: Celery, runtime: Runtime, claimed: Ride, seen: list[tuple[JobRecord, Observation]], *, last: bool
-) -> None:
+) -> int:
+    """Settle what was seen; returns for how many jobs it counted."""
     now = claimed.clock()
     hold_s = _limited(seen)
     rate = runtime.status_rate(runtime.target(claimed.target))
@@ -133,3 +135,4 @@ def _settle(
     settled = runtime.store.settle_ride(claimed, pairs, last=last, hold_s=hold_s)
     follow(app, settled, {record.job_id: decision for record, decision in pairs})
     send_poll(app, claimed.target, settled.wake_s)
+    return sum(settled.counted)

@@ -24,7 +24,7 @@ from ryla_tasks.tasks.lanes import RideGate, SlowLane
 
 __all__ = ["Runtime", "forget", "runtime_of"]
 
-#: How many status calls of a process may be under way at once; each holds a thread and a connection.
+#: How many status calls of a process may be under way at once at a target; each holds a thread and a connection.
 RIDE_THREADS = 32
 
 #: How long progress is kept where the host's results never expire.
@@ -41,6 +41,7 @@ class Runtime:
         self.gate = RideGate()
         self._lock = threading.Lock()
         self._providers: dict[str, Provider] = {}
+        self._callers: dict[str, ThreadPoolExecutor] = {}
 
     @cached_property
     def client(self) -> redis.Redis:
@@ -62,10 +63,12 @@ class Runtime:
         """Where results are kept."""
         return open_store(self.settings.artifacts)
 
-    @cached_property
-    def callers(self) -> ThreadPoolExecutor:
-        """Threads that ask for statuses side by side."""
-        return ThreadPoolExecutor(RIDE_THREADS, thread_name_prefix="ryla-ride")
+    def callers(self, target_id: str) -> ThreadPoolExecutor:
+        """Threads that ask for statuses at one target, side by side. Where they hang, no other target's wait."""
+        with self._lock:
+            if target_id not in self._callers:
+                self._callers[target_id] = ThreadPoolExecutor(RIDE_THREADS, thread_name_prefix="ryla-ride")
+            return self._callers[target_id]
 
     @property
     def durable(self) -> tuple[Any, ...] | None:

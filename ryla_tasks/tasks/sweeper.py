@@ -12,6 +12,7 @@ import random
 import threading
 from typing import Any
 
+import click
 from celery import Celery, bootsteps
 from celery.worker import state as worker_state
 
@@ -23,9 +24,17 @@ from ryla_tasks.tasks.messages import send_cancel, send_deliveries, send_poll, s
 from ryla_tasks.tasks.quiet import hush
 from ryla_tasks.tasks.runtime import runtime_of
 
-__all__ = ["Sweeper", "SweeperStep", "sweep_once"]
+__all__ = ["WITHOUT_SWEEPER", "Sweeper", "SweeperStep", "sweep_once"]
 
 logger = logging.getLogger(__name__)
+
+#: An option of `celery worker`, beside Celery's own `--without-gossip` and its like. Among very many workers some are
+#: enough to sweep, but one must: without any, what is lost stays lost.
+WITHOUT_SWEEPER = click.Option(
+    ["--without-sweeper"],
+    is_flag=True,
+    help="Do not look for jobs whose messages are late or lost; another worker of the fleet has to.",
+)
 
 #: How late a poll may be before its target gets another message.
 GRACE_S = 1.0
@@ -96,7 +105,8 @@ class SweeperStep(bootsteps.StartStopStep):
 
     requires = ("celery.worker.components:Pool",)
 
-    def __init__(self, parent: Any, **kwargs: Any) -> None:
+    def __init__(self, parent: Any, without_sweeper: bool = False, **kwargs: Any) -> None:
+        self._wanted = not without_sweeper
         self._sweeper: Sweeper | None = None
         super().__init__(parent, **kwargs)
 
@@ -104,8 +114,9 @@ class SweeperStep(bootsteps.StartStopStep):
         hush()
         runtime = runtime_of(parent.app)
         runtime.lane.resize(int(parent.concurrency or 1))
-        self._sweeper = Sweeper(parent.app, runtime.settings.sweep_interval_s)
-        self._sweeper.start()
+        if self._wanted:
+            self._sweeper = Sweeper(parent.app, runtime.settings.sweep_interval_s)
+            self._sweeper.start()
 
     def stop(self, _parent: Any) -> None:
         if self._sweeper is not None:
