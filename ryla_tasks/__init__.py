@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ryla_tasks import errors
 
 if TYPE_CHECKING:
-    from ryla_tasks.app import app, generate_image, install, run_endpoint
+    from ryla_tasks.celery_app import app, generate_image, install, run_endpoint
     from ryla_tasks.job import Job, list_jobs
     from ryla_tasks.settings import configure, get_settings
     from ryla_tasks.tasks.base import ServerlessTask
@@ -40,13 +40,13 @@ _HOMES = {
     "Job": "job",
     "JobPlan": "tasks.plan",
     "ServerlessTask": "tasks.base",
-    "app": "app",
+    "app": "celery_app",
     "configure": "settings",
-    "generate_image": "app",
+    "generate_image": "celery_app",
     "get_settings": "settings",
-    "install": "app",
+    "install": "celery_app",
     "list_jobs": "job",
-    "run_endpoint": "app",
+    "run_endpoint": "celery_app",
 }
 
 

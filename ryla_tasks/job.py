@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ryla_tasks.app import current_app
 from ryla_tasks.artifacts import Artifact
+from ryla_tasks.celery_app import current_app
 from ryla_tasks.errors import JobError, WaitTimeout
 from ryla_tasks.jobs.ending import raised
 from ryla_tasks.jobs.progress import Progress, progress_of

@@ -53,7 +53,7 @@ def _static(endpoint: Endpoint, target: Target) -> dict[str, Any]:
 
 
 def _health(target: Target) -> tuple[dict[str, Any], Exit]:
-    from ryla_tasks.app import current_app
+    from ryla_tasks.celery_app import current_app
     from ryla_tasks.errors import RylaError
     from ryla_tasks.tasks.runtime import runtime_of
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ryla_tasks.app import current_app
+from ryla_tasks.celery_app import current_app
 from ryla_tasks.cli.documents import error_document, job_document
 from ryla_tasks.cli.exits import Exit
 from ryla_tasks.cli.views import View

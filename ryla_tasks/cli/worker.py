@@ -13,7 +13,7 @@ from ryla_tasks.cli.output import json_option, print_json_line
 
 __all__ = ["OUR_APP", "worker", "worker_arguments"]
 
-OUR_APP = "ryla_tasks.app"
+OUR_APP = "ryla_tasks"
 _QUEUES = "ryla.jobs,ryla.polls,ryla.maintenance"
 _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 
