@@ -20,11 +20,13 @@ from celery import Task
 from celery.result import AsyncResult
 from kombu.utils.uuid import uuid
 
-from ryla_tasks.errors import InvalidJob, JobError, TransientError
+from ryla_tasks.errors import ConfigurationError, InvalidJob, JobError, TransientError
 from ryla_tasks.jobs.lifecycle import Step
 from ryla_tasks.tasks import eager, enqueue
-from ryla_tasks.tasks.deliver import deliver
+from ryla_tasks.tasks.deliver import deliver, deliver_again
+from ryla_tasks.tasks.ends import JobBackend, was_stored
 from ryla_tasks.tasks.envelope import HEADER
+from ryla_tasks.tasks.followers import fail_follower, is_follower
 from ryla_tasks.tasks.plan import JobOptions, JobPlan, build_spec, encode_input, split_options
 from ryla_tasks.tasks.runtime import runtime_of
 from ryla_tasks.tasks.submit import submit
@@ -74,6 +76,13 @@ class ServerlessTask(Task[Any, Any]):
     retry_jitter: ClassVar[bool | None] = None
     max_retries: int | None = None
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # Celery calls an errback of more than one argument in the worker's own process, and tells by this attribute.
+        # A job that is an errback has to be enqueued.
+        super().__init_subclass__(**kwargs)
+        if "__header__" in cls.__dict__:
+            delattr(cls, "__header__")
+
     #: Celery wraps `run` to carry out `autoretry_for`, unless this name exists. Ours is carried out by the record.
     _orig_run = None
 
@@ -85,7 +94,8 @@ class ServerlessTask(Task[Any, Any]):
         header = request.get(HEADER)
         if header is None:
             enqueue.adopt(self, args, kwargs)
-            header = {}
+            header = {"recorded": 1}
+            setattr(request, HEADER, header)
         if header.get("step") == Step.DELIVER:
             return deliver(self)
         return submit(self, header.get("endpoint"))
@@ -103,12 +113,27 @@ class ServerlessTask(Task[Any, Any]):
         nothing was stored, and `EnqueueUnknown` where that is not known: repeating the call with its `job_id` as
         `task_id` is safe. Once accepted it does not raise: a message that cannot be sent is sent later.
         """
-        merged = {**(kwargs or {}), **{name: options.pop(name) for name in _ours(options)}}
+        merged = {**(kwargs or {}), **_taken(options)}
         if self.app.conf.task_always_eager:
             return super().apply_async(args, merged, task_id=task_id, **options)
-        job_options, rest = split_options(_words(merged))
-        plan = self.plan(*(args or ()), **rest)
-        return enqueue.accept(self, plan, job_options, task_id or uuid(), options, (args, merged))
+        job_id = task_id or uuid()
+        try:
+            job_options, rest = split_options(_words(merged))
+            plan = self.plan(*(args or ()), **rest)
+            return enqueue.accept(self, plan, job_options, job_id, dict(options), (args, merged))
+        except (InvalidJob, ConfigurationError) as error:
+            if not is_follower(options):
+                raise
+            return fail_follower(self, job_id, options, error)
+
+    @property
+    def backend(self) -> Any:
+        """The app's result backend; failures that are not a job's end do not get into it."""
+        return JobBackend(super().backend)
+
+    @backend.setter
+    def backend(self, value: Any) -> None:
+        self._backend = value
 
     def plan(self, *args: Any, **kwargs: Any) -> JobPlan:
         """What the task's function asks for with these arguments."""
@@ -135,18 +160,22 @@ class ServerlessTask(Task[Any, Any]):
         """Celery has stored the result: nothing more is owed."""
         self._owed_nothing(task_id)
 
-    def on_failure(self, exc: Exception, task_id: str, _args: Any, _kwargs: Any, _einfo: Any) -> None:
-        """Celery has stored a failure; ours only if the job's body raised it."""
-        if isinstance(exc, JobError):
+    def on_failure(self, _exc: Exception, task_id: str, _args: Any, _kwargs: Any, _einfo: Any) -> None:
+        """Celery has stored the failure that the job ended with, or else the job is delivered again."""
+        if was_stored(self.request):
             self._owed_nothing(task_id)
+        else:
+            deliver_again(self)
 
     def _owed_nothing(self, task_id: str) -> None:
         if not self.request.is_eager:
             runtime_of(self.app).store.delivered(task_id)
 
 
-def _ours(options: Mapping[str, Any]) -> list[str]:
-    return [name for name in options if name in JobOptions.model_fields]
+def _taken(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the job options out of Celery's. None is how Celery says that it has none (of a priority in a chain)."""
+    ours = {name: options.pop(name) for name in options.keys() & JobOptions.model_fields.keys()}
+    return {name: value for name, value in ours.items() if value is not None}
 
 
 def _words(kwargs: dict[str, Any]) -> dict[str, Any]:

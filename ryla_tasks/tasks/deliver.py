@@ -15,7 +15,7 @@ from celery.exceptions import Ignore
 
 from ryla_tasks.artifacts import collect, decode_output, fetch_url
 from ryla_tasks.artifacts.base import ArtifactError
-from ryla_tasks.errors import JobError, ProviderError, RemoteJobNotFound
+from ryla_tasks.errors import JobError, ProviderError, RemoteJobNotFound, StoreError
 from ryla_tasks.jobs.ending import raised
 from ryla_tasks.jobs.lifecycle import (
     Collected,
@@ -37,12 +37,18 @@ from ryla_tasks.tasks.runtime import Runtime, runtime_of
 if TYPE_CHECKING:
     from ryla_tasks.tasks.base import ServerlessTask
 
-__all__ = ["deliver", "observe_output"]
+__all__ = ["deliver", "deliver_again", "observe_output"]
 
 logger = logging.getLogger(__name__)
 
 #: Longer than fetching and storing the largest output may take, and Celery's writing of the result after it.
 LEASE_S = 180.0
+
+#: When a job is delivered again whose end Celery could not store.
+AGAIN_S = 5.0
+
+#: Where a request keeps the claim that it works under.
+_CLAIM = "ryla_claim"
 
 _PLACE = "deliver"
 _LONGEST_TURN_S = 20.0
@@ -60,6 +66,7 @@ def deliver(task: ServerlessTask) -> Any:
     claim = runtime.store.claim_deliver(job_id=job_id, lease_s=LEASE_S)
     if isinstance(claim, Refused):
         raise Ignore
+    setattr(task.request, _CLAIM, claim)
     record = claim.record
     if not record.state.ended:
         with runtime.lane.room(_PLACE) as admitted:
@@ -71,6 +78,17 @@ def deliver(task: ServerlessTask) -> Any:
     if not record.state.ended:
         raise Ignore
     return _end(task, record)
+
+
+def deliver_again(task: ServerlessTask) -> None:
+    """The end could not be told to Celery (Redis was away, or full): the job is due again in a few seconds."""
+    claim = task.request.get(_CLAIM)
+    if claim is None:
+        return
+    try:
+        runtime_of(task.app).store.release(claim, AGAIN_S)
+    except StoreError as error:
+        logger.warning("deliver.not_released job=%s error=%s", claim.record.job_id, error)
 
 
 def _end(task: ServerlessTask, record: JobRecord) -> Any:
