@@ -2,8 +2,8 @@
 --
 -- The text before the first operation is put before each of them. An operation starts with a line
 --     -- operation: NAME [flags]
--- and is run by EVALSHA with KEYS[1] = the prefix of all keys. `allow-oom` operations run even when Redis has no
--- memory left: what was accepted must be able to end.
+-- and is run by EVALSHA with KEYS[1] = the prefix of all keys. All but `create` run even when Redis has no memory
+-- left (`allow-oom`, `no-writes`): what was accepted must be able to end, and only ends give memory back.
 --
 -- Keys under the prefix:
 --     job:ID            hash    the record
@@ -19,11 +19,12 @@
 --     expiry            zset    job -> when its record goes
 --     targets           set     targets with jobs in flight
 --     wake              hash    target -> when its earliest outstanding poll message comes
+--     wake_pushed       hash    target -> no sweep sends it another poll message before this
 --     not_before        hash    target OP -> no call before this (429)
 --     rate:TARGET:OP    string  when the calls granted so far will have been spent (GCRA)
 --     rides:TARGET      zset    rides under way, by the end of their lease
---     idem:USER:KEY     string  "DIGEST ID" of the job made under an idempotency key
---     tomb:ID           string  a job that came without a record of its own has ended; kept 30 days
+--     idem:N:USER:KEY   string  "DIGEST ID" of the job made under an idempotency key
+--     tomb:ID           string  a job that came without a record of its own is over; kept 30 days
 --     aliases:ID        set     jobs that end as this one does
 --     idx:all | idx:user:U | idx:kind:K | idx:endpoint:E | idx:state:S   zsets of job ids by creation
 --     counters          hash    what happened how often
@@ -91,10 +92,10 @@ local function unexpect(where, id) redis.call('ZREM', key('outbox'), where .. '|
 -- Put a job where it is due next. Poll messages belong to targets (see wake), all others to jobs (see outbox).
 local function place(where, id, ms)
   redis.call('ZADD', key('due', where), after_ms(ms), id)
+  redis.call('HDEL', key('job', id), 'resends')
   if string.sub(where, 1, 5) == 'poll:' then
     redis.call('SADD', key('targets'), string.sub(where, 6))
   else
-    redis.call('HDEL', key('job', id), 'resends')
     -- Whoever places a job sends its message, but for a distant time the outbox alone keeps it.
     expect(where, id, ms > FAR_MS and ms or ms + RESEND_FIRST_MS)
   end
@@ -150,11 +151,24 @@ local function finish(id, from, to, ending, observed, event, out)
   return out
 end
 
+-- The event that told a job's end; nil where it is not among the latest.
+local function end_event(id, state)
+  for _, entry in ipairs(redis.call('XREVRANGE', key('events', id), '+', '-', 'COUNT', 5)) do
+    local event = entry[2][2]
+    if cjson.decode(event).phase == state then return event end
+  end
+end
+
 -- Until when a 429 forbids calls of this kind, or nil.
 local function held_until(target, op)
   local at = tonumber(redis.call('HGET', key('not_before'), target .. ' ' .. op) or '')
   if at and at > NOW then return at end
   if at then redis.call('HDEL', key('not_before'), target .. ' ' .. op) end
+end
+
+local function hold(target, op, ms)
+  local at = math.max(after_ms(ms), held_until(target, op) or 0)
+  redis.call('HSET', key('not_before'), target .. ' ' .. op, int(at))
 end
 
 -- Calls are metered by one time per target and kind: the moment when those granted so far are used up at the
@@ -192,24 +206,38 @@ local FIELDS = {'spec', 'state', 'attempt', 'retries', 'target', 'remote_id', 'c
 
 local function record(id) return redis.call('HMGET', key('job', id), unpack(FIELDS)) end
 
+-- Nothing more is owed of a job: its record goes after its retention.
+local function retire(id)
+  local f = redis.call('HMGET', key('job', id), 'retention', 'unrecorded')
+  redis.call('ZADD', key('expiry'), after_ms(tonumber(f[1]) * 1000), id)
+  if f[2] then redis.call('SET', key('tomb', id), 1, 'EX', 2592000) end
+end
+
+-- Note that a job is to stop, and how it ends then; the first reason stands.
+local function ask_to_stop(job, reason, ending, to, event)
+  if redis.call('HSETNX', job, 'cancel', reason) == 1 then
+    redis.call('HSET', job, 'stop', cjson.encode({to = to, ending = ending, event = event}))
+  end
+end
+
 -- Ask a job to stop. Returns a word, the ms after which a poll message is due (-1: none), and deliveries to send.
 local function cancel(id, reason, ending, to, event)
   local job = key('job', id)
-  local f = redis.call('HMGET', job, 'state', 'target', 'endpoint', 'alias_of', 'cancel')
-  local state, target = f[1], f[2]
+  local f = redis.call('HMGET', job, 'state', 'endpoint', 'alias_of')
+  local state = f[1]
   if not state then return 'gone', -1, {} end
   if state == 'queued' or state == 'unknown' then
     if reason ~= 'expired' then redis.call('HSET', job, 'cancel', reason) end
-    displace('submit:' .. f[3], id)
-    if f[4] then redis.call('SREM', key('aliases', f[4]), id) end
+    displace('submit:' .. f[2], id)
+    if f[3] then redis.call('SREM', key('aliases', f[3]), id) end
     return 'ended', -1, finish(id, state, to, ending, nil, event, {})
   end
   if state == 'submitting' then
-    if not f[5] then redis.call('HSET', job, 'cancel', reason) end
+    ask_to_stop(job, reason, ending, to, event)
     return 'asked', -1, {}
   end
   if state == 'waiting' or state == 'starting' or state == 'running' then
-    if not f[5] then redis.call('HSET', job, 'cancel', reason) end
+    ask_to_stop(job, reason, ending, to, event)
     expect('cancel', id, RESEND_FIRST_MS)
     return 'remote', -1, {}
   end
@@ -226,7 +254,7 @@ local twin
 if a.idem then
   local held = redis.call('GET', key('idem', a.idem))
   if held then
-    local digest, other = string.match(held, '^(%S+) (.*)$')
+    local digest, other = string.match(held, '^(%S*) (.*)$')
     if redis.call('EXISTS', key('job', other)) == 1 then
       if digest ~= a.digest then return {'conflict', other} end
       if not a.alias then return {'same', other} end
@@ -252,7 +280,7 @@ if twin then
   redis.call('HSET', job, 'alias_of', twin)
   local f = redis.call('HMGET', key('job', twin), 'state', 'ending')
   if f[2] then
-    local deliveries = finish(a.id, 'queued', f[1], f[2], nil, a.event, {})
+    local deliveries = finish(a.id, 'queued', f[1], f[2], nil, end_event(twin, f[1]), {})
     return {'ended', a.id, unpack(deliveries)}
   end
   redis.call('SADD', key('aliases', twin), a.id)
@@ -264,7 +292,7 @@ if a.deadline_ms then redis.call('ZADD', key('deadlines'), after_ms(a.deadline_m
 if a.start_by_ms then redis.call('ZADD', key('deadlines'), after_ms(a.start_by_ms), 'start|' .. a.id) end
 return {'created', a.id}
 
--- operation: claim_submit
+-- operation: claim_submit allow-oom
 -- Take a queued job (ARGV id, or the first due at the endpoint) for submission, and write down the intent.
 local a = cjson.decode(ARGV[1])
 local where = 'submit:' .. a.endpoint
@@ -286,7 +314,7 @@ if score > NOW + DUE_SLACK_US then
 end
 local start_by = tonumber(redis.call('ZSCORE', key('deadlines'), 'start|' .. id) or '')
 if start_by and start_by <= NOW then return {'expired', 0} end
-if state == 'queued' and not f[3] then
+if state == 'queued' and (not f[3] or held_until(a.target, 'run')) then
   local wait = reserve(a.target, 'run', a.per_s, a.burst)
   if wait > 0 then
     redis.call('HSET', job, 'reserved', 1)
@@ -334,7 +362,7 @@ if f[5] then
 end
 return {'accepted', wake(a.target, after_ms(a.gap_ms))}
 
--- operation: claim_polls
+-- operation: claim_polls allow-oom
 -- Take up to `most` jobs that are due at a target for one ride. Returns {fence, now, in flight, more, ms, rows}.
 local a = cjson.decode(ARGV[1])
 local where = key('due', 'poll:' .. a.target)
@@ -371,6 +399,15 @@ return {int(lease), int(NOW), flight, #ids >= a.most and 1 or 0, -1, rows}
 --   item = {id, old, new, to, in_ms, observed?, retries?, event?, meta?, ending?, keep?, output?, message?}
 -- `message` asks for the job's envelope, to send the message of its next step.
 local a = cjson.decode(ARGV[1])
+
+-- How a job ends that was asked to stop, maybe after it was claimed: there is no new attempt, and no other end than
+-- the wanted one but a result.
+local function stopping(job, item)
+  if item.new == 'completed' or not (item.ending or item.new == 'queued') then return end
+  local stop = redis.call('HGET', job, 'stop')
+  return stop and cjson.decode(stop)
+end
+
 local due = key('due', a.from)
 local ids, words, out, keep = {}, {}, {}, {}
 local fence = tonumber(a.fence)
@@ -384,12 +421,24 @@ for i, item in ipairs(a.items) do
     count('fences_lost')
   else
     words[i] = 'settled'
+    if nudged[i] == 1 then redis.call('SREM', key('nudged', a.target), id) end
+    local stop = stopping(job, item)
     if item.observed then redis.call('HSET', job, 'observed', item.observed) end
-    if item.ending then
+    if stop and not item.ending then
       displace(a.from, id)
-      finish(id, item.old, item.new, item.ending, nil, item.event, out)
+      finish(id, item.old, stop.to, stop.ending, nil, stop.event, {})
+      -- Whoever settles was about to send the message of another attempt; this one goes by the outbox.
+      expect('deliver', id, 0)
+    elseif item.ending then
+      local to, ending, event = item.new, item.ending, item.event
+      if stop then to, ending, event = stop.to, stop.ending, stop.to == to and event or stop.event end
+      displace(a.from, id)
+      finish(id, item.old, to, ending, nil, event, out)
       -- Whoever delivers the job under its own message goes on with the lease it has.
-      if item.keep then redis.call('ZADD', due, fence, id) end
+      if item.keep then
+        redis.call('ZADD', due, fence, id)
+        expect('deliver', id, math.max(0, (fence - NOW) / 1000) + 500)
+      end
     else
       move(id, item.old, item.new)
       if item.output then redis.call('SET', key('output', id), item.output) end
@@ -398,10 +447,7 @@ for i, item in ipairs(a.items) do
         count('retries')
       end
       local ms = item.in_ms
-      if nudged[i] == 1 then
-        ms = 0
-        redis.call('SREM', key('nudged', a.target), id)
-      end
+      if nudged[i] == 1 then ms = 0 end
       if item.to == a.from and a.target then
         keep[#keep + 1] = after_ms(ms)
         keep[#keep + 1] = id
@@ -419,16 +465,19 @@ for i, item in ipairs(a.items) do
   end
 end
 if #keep > 0 then redis.call('ZADD', due, 'XX', unpack(keep)) end
-if a.hold_ms then redis.call('HSET', key('not_before'), a.target .. ' status', int(after_ms(a.hold_ms))) end
+if a.hold_ms then hold(a.target, 'status', a.hold_ms) end
 local ms = -1
 if a.last then
   redis.call('ZREM', key('rides', a.target), a.fence)
+  -- A message that came during the ride was turned away, one ride a process: it carries nobody on.
+  local held = tonumber(redis.call('HGET', key('wake'), a.target) or '')
+  if held and held <= NOW then redis.call('HDEL', key('wake'), a.target) end
   local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
   if first[2] then ms = wake(a.target, math.max(tonumber(first[2]), NOW)) end
 end
 return {ms, words, out}
 
--- operation: claim_deliver
+-- operation: claim_deliver allow-oom
 -- Take a job whose GPU work is over (ARGV id, or the first that is due), to collect or to deliver it.
 local a = cjson.decode(ARGV[1])
 local due = key('due', 'deliver')
@@ -450,7 +499,7 @@ expect('deliver', id, a.lease_ms + 500)
 redis.call('HINCRBY', key('job', id), 'deliveries', 1)
 return {'claimed', 0, id, int(lease), int(NOW), record(id), redis.call('GET', key('output', id))}
 
--- operation: release
+-- operation: release allow-oom
 -- Give a claim back: the job is due again in `ms`.
 local a = cjson.decode(ARGV[1])
 if tonumber(redis.call('ZSCORE', key('due', a.from), a.id) or '') ~= tonumber(a.fence) then return 0 end
@@ -462,13 +511,11 @@ return 1
 -- Celery has stored the end: nothing more is owed. The record goes after its retention.
 local id = ARGV[1]
 local job = key('job', id)
-local f = redis.call('HMGET', job, 'retention', 'unrecorded', 'ending')
-if not f[3] then return 0 end
+if redis.call('HEXISTS', job, 'ending') == 0 then return 0 end
 redis.call('HSET', job, 'delivered', int(NOW))
 displace('deliver', id)
 redis.call('DEL', key('envelope', id))
-redis.call('ZADD', key('expiry'), after_ms(tonumber(f[1]) * 1000), id)
-if f[2] then redis.call('SET', key('tomb', id), 1, 'EX', 2592000) end
+retire(id)
 return 1
 
 -- operation: cancel allow-oom
@@ -492,7 +539,7 @@ return {nudge(id, f[2]), f[2]}
 redis.call('ZREM', key('outbox'), 'orphan|' .. ARGV[1])
 return 1
 
--- operation: nudge
+-- operation: nudge allow-oom
 -- Somebody has a reason to think that a job has news. Takes no lease. Returns ms until a poll message is due or -1.
 local f = redis.call('HMGET', key('job', ARGV[1]), 'state', 'target')
 if f[1] ~= 'waiting' and f[1] ~= 'starting' and f[1] ~= 'running' then return {-1, ''} end
@@ -501,18 +548,21 @@ return {nudge(ARGV[1], f[2]), f[2]}
 -- operation: hold allow-oom
 -- A 429: no call of this kind to the target for a while.
 local a = cjson.decode(ARGV[1])
-redis.call('HSET', key('not_before'), a.target .. ' ' .. a.op, int(after_ms(a.ms)))
+hold(a.target, a.op, a.ms)
 return 1
 
--- operation: load
+-- operation: load no-writes
 -- One record as it stands. Returns {now, fields, position of its last event}.
 local id = ARGV[1]
 if redis.call('EXISTS', key('job', id)) == 0 then return {int(NOW)} end
 return {int(NOW), record(id)}
 
+-- operation: envelope no-writes
+return redis.call('GET', key('envelope', ARGV[1]))
+
 -- operation: sweep allow-oom
 -- What every process looks after, in bounded bites: deadlines, messages that are overdue, records that may go.
--- Returns {messages = [kind, id, payload]..., wakes = [target]..., counters}.
+-- Returns {messages = [kind, id, payload]..., wakes = [target]...}.
 local a = cjson.decode(ARGV[1])
 local messages, wakes = {}, {}
 local function send(kind, id, payload)
@@ -532,6 +582,7 @@ for _, target in ipairs(redis.call('SMEMBERS', key('targets'))) do
     redis.call('SREM', key('targets'), target)
     redis.call('DEL', key('nudged', target))
     redis.call('HDEL', key('wake'), target)
+    redis.call('HDEL', key('wake_pushed'), target)
   elseif tonumber(first[2]) < NOW - a.grace_ms * 1000 then
     local pushed = tonumber(redis.call('HGET', key('wake_pushed'), target) or '') or 0
     if pushed <= NOW then
@@ -570,7 +621,7 @@ for _, member in ipairs(redis.call('ZRANGE', key('outbox'), '-inf', int(NOW), 'B
       redis.call('ZREM', key('outbox'), member)
     elseif times > a.most_resends and kind == 'deliver' then
       redis.call('ZREM', key('outbox'), member)
-      redis.call('ZADD', key('expiry'), after_ms(tonumber(redis.call('HGET', job, 'retention')) * 1000), id)
+      retire(id)
       tell(id, a.undelivered)
       count('undelivered')
     else
@@ -586,6 +637,7 @@ end
 for _, id in ipairs(redis.call('ZRANGE', key('expiry'), '-inf', int(NOW), 'BYSCORE', 'LIMIT', 0, a.most)) do
   local f = redis.call('HMGET', key('job', id), 'user', 'kind', 'endpoint', 'state', 'idem')
   redis.call('ZREM', key('expiry'), id)
+  displace('deliver', id)
   redis.call('ZREM', key('idx', 'all'), id)
   if f[4] then
     redis.call('ZREM', key('idx', 'user', f[1]), id)

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 import redis
+from redis.exceptions import RedisError
 
 from ryla_tasks.errors import JobNotFound
 from ryla_tasks.jobs.lifecycle import Decision, Step, cancelled_ending
@@ -194,7 +195,7 @@ class JobStore:
     def create(self, job: NewJob) -> Created:
         """Accept a job. From here on it is never lost. Creating it again, by id or key, changes nothing."""
         spec = job.spec
-        record = JobRecord(job.job_id, spec, created=time.time())
+        record = JobRecord(job.job_id, spec)
         wish: dict[str, Any] = {
             "id": job.job_id,
             "spec": spec.to_json(),
@@ -203,15 +204,17 @@ class JobStore:
             "kind": spec.kind,
             "retention_s": round(spec.retention_s),
             "delay_ms": round(job.delay_s * 1000),
-            "event": event_json("created", record, record.created),
-            "meta": self._meta.of(record, record.created),
+            "event": event_json("created", record, 0.0),
+            "meta": self._meta.of(record, 0.0),
         }
         if spec.deadline_s is not None:
             wish["deadline_ms"] = round((job.delay_s + spec.deadline_s) * 1000)
         if job.start_by_s is not None:
             wish["start_by_ms"] = round(job.start_by_s * 1000)
         if spec.idempotency_key:
-            wish |= {"idem": f"{spec.user_id}:{spec.idempotency_key}", "digest": job.digest, "alias": job.in_canvas}
+            # The length keeps apart what users with a colon in their id could make look alike.
+            idem = f"{len(spec.user_id)}:{spec.user_id}:{spec.idempotency_key}"
+            wish |= {"idem": idem, "digest": job.digest, "alias": job.in_canvas}
         if not job.recorded:
             wish["unrecorded"] = True
         word, job_id, *rest = self._scripts.call("create", dumps(wish), pack_input(job.input_json), job.envelope)
@@ -369,7 +372,7 @@ class JobStore:
 
     def delivery(self, job_id: str) -> Delivery:
         """A job's envelope, empty where it is gone."""
-        envelope: bytes | None = self.client.get(f"{self.prefix}:envelope:{job_id}")  # type: ignore[assignment]
+        envelope: bytes | None = self._scripts.call("envelope", job_id)
         return Delivery(job_id, envelope.decode() if envelope else "")
 
     def sweep(self, *, grace_s: float, most: int, most_resends: int) -> Sweep:
@@ -435,7 +438,12 @@ def _place(record: JobRecord, step: Step) -> str:
 
 
 def _is_kept(durable: tuple[Any, ...], answer: Any) -> bool:
-    """Whether enough confirmed: WAITAOF answers [own disk, replicas' disks], WAIT a number of replicas."""
+    """Whether enough confirmed: WAITAOF answers [own disk, replicas' disks], WAIT a number of replicas.
+
+    An error answer (there is no append-only file) confirms nothing.
+    """
+    if isinstance(answer, RedisError):
+        return False
     _command, *wanted, _timeout = durable
     got = answer if isinstance(answer, list) else [answer]
     return all(have >= want for have, want in zip(got, wanted, strict=True))

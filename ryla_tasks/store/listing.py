@@ -35,15 +35,35 @@ def list_records(
     given = [f"{prefix}:idx:{name}:{value}" for name, value in wanted.items() if value is not None]
     try:
         index = min(given, key=client.zcard) if given else f"{prefix}:idx:all"
-        for start in range(0, 1_000_000, _PAGE):
-            ids: Any = client.zrevrange(index, start, start + _PAGE - 1)
-            if not ids:
-                return
+        for ids in _pages(client, index):
             for record in _load(client, prefix, ids):
                 if _fits(record, user_id, kind, state, endpoint):
                     yield record
     except RedisError as error:
         raise StoreUnavailable(f"Redis did not answer: {error}") from error
+
+
+def _pages(client: redis.Redis, index: str) -> Iterator[list[bytes]]:
+    """An index from its newest job on. By time, not by rank: jobs come and go between two pages."""
+    oldest: float | str = "+inf"
+    seen: set[bytes] = set()
+    while True:
+        page: Any = client.zrange(
+            index,
+            oldest,
+            "-inf",
+            desc=True,
+            byscore=True,
+            offset=0,
+            num=_PAGE,
+            withscores=True,
+        )
+        fresh = [job_id for job_id, _created in page if job_id not in seen]
+        if not fresh:
+            return
+        yield fresh
+        oldest = page[-1][1]
+        seen = {job_id for job_id, created in page if created == oldest}
 
 
 def _load(client: redis.Redis, prefix: str, ids: list[bytes]) -> Iterator[JobRecord]:

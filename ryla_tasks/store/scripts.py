@@ -9,8 +9,8 @@ from importlib.resources import files
 from typing import Any
 
 import redis
+from redis.exceptions import BusyLoadingError, NoScriptError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ryla_tasks.errors import StoreError, StoreUnavailable
@@ -52,7 +52,10 @@ class Scripts:
         return self._run(name, args, ())[0]
 
     def call_durably(self, name: str, wait: tuple[Any, ...], *args: str | bytes) -> tuple[Any, Any]:
-        """Run an operation, then `wait` (WAIT, WAITAOF) on the same connection, in one round trip; both answers."""
+        """Run an operation, then `wait` (WAIT, WAITAOF) on the same connection, in one round trip; both answers.
+
+        The operation has been carried out when `wait` goes wrong: its error is returned, not raised.
+        """
         answer, waited = self._run(name, args, (wait,))
         return answer, waited
 
@@ -73,14 +76,16 @@ class Scripts:
         try:
             connection.send_packed_command(connection.pack_commands(commands))
             answers = [_answer(connection) for _ in commands]
+        except BusyLoadingError as error:
+            connection.disconnect()
+            raise StoreUnavailable(f"Redis is starting: {error}") from error
         except (RedisConnectionError, RedisTimeoutError) as error:
             connection.disconnect()
             raise StoreUnavailable(f"Redis did not answer: {error}", sent=True) from error
         finally:
             self._pool.release(connection)
-        for answer in answers:
-            if isinstance(answer, RedisError):
-                raise answer
+        if isinstance(answers[0], RedisError):
+            raise answers[0]
         return answers
 
 
