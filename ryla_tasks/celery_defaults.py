@@ -7,6 +7,7 @@ refines it in its own `celeryconfig.py`.
 from __future__ import annotations
 
 import ssl
+from functools import cache
 from typing import Any
 
 from kombu import Queue
@@ -120,11 +121,14 @@ def _tls(settings: Settings) -> dict[str, Any]:
     return tls
 
 
+@cache
+def _loaded() -> dict[str, Any]:
+    """Celery looks a configuration up anew for each message; the settings are read once."""
+    return celery_defaults(get_settings())
+
+
 def __getattr__(name: str) -> Any:
     """The names that Celery looks for in a configuration module."""
-    if name.startswith("_"):
+    if name.startswith("_") or name not in _loaded():
         raise AttributeError(name)
-    try:
-        return celery_defaults(get_settings())[name]
-    except KeyError:
-        raise AttributeError(name) from None
+    return _loaded()[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ryla_tasks.jobs.record import JobRecord, Observed
@@ -49,7 +49,14 @@ class Progress:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON; what `AsyncResult.info` holds while a job is under way."""
-        return {**asdict(self), "phase": str(self.phase)}
+        return {
+            "phase": self.phase.value,
+            "percent": self.percent,
+            "message": self.message,
+            "eta_s": self.eta_s,
+            "endpoint": self.endpoint,
+            "attempt": self.attempt,
+        }
 
 
 def read_report(output: Any) -> Report:

@@ -7,7 +7,7 @@ writes two fields and no more.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -68,7 +68,7 @@ class JobSpec:
     def to_json(self) -> str:
         """As JSON, without what equals the default."""
         return json.dumps(
-            {name: value for name, value in asdict(self).items() if value != _SPEC_DEFAULTS.get(name, _ABSENT)},
+            {name: getattr(self, name) for name, default in _SPEC_DEFAULTS if getattr(self, name) != default},
             separators=(",", ":"),
         )
 
@@ -83,9 +83,8 @@ class JobSpec:
         return cls(**known)
 
 
-_ABSENT = object()
-_SPEC_DEFAULTS = {f.name: f.default for f in fields(JobSpec)}
-_SPEC_NAMES = frozenset(_SPEC_DEFAULTS)
+_SPEC_DEFAULTS = tuple((f.name, f.default) for f in fields(JobSpec))
+_SPEC_NAMES = frozenset(name for name, _ in _SPEC_DEFAULTS)
 
 
 @dataclass(frozen=True, slots=True)
