@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from celery import Celery
@@ -56,7 +57,8 @@ _installed: Celery | None = None
 
 def _register(host: Celery) -> None:
     """Define our tasks in an app. The names are public: `send_task` uses them from apps without this package."""
-    define: Any = host.task
+    # Not shared: else Celery would define them in every app of the process, also where nobody installed them.
+    define: Any = partial(host.task, shared=False)
     for name, function, endpoint in _JOBS:
         define(base=ServerlessTask, name=name, endpoint=endpoint, lazy=False)(function)
     # What our messages do is nobody's row in Flower: no events, and no results.

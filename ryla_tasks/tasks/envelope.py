@@ -12,9 +12,9 @@ import copy
 import datetime
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
-from celery import Celery
+from celery import Celery, current_app
 from kombu import Producer
 from kombu.utils.json import dumps
 from kombu.utils.uuid import uuid
@@ -109,19 +109,30 @@ def _freeze(app: Celery, embed: dict[str, Any]) -> None:
 
 
 def _frozen(app: Celery, signature: Any) -> Any:
-    signature = copy.deepcopy(dict(signature))
-    for leaf in _leaves(signature):
+    frozen = copy.deepcopy(dict(signature))
+    for given, leaf in zip(_leaves(signature), _leaves(frozen), strict=True):
         options = leaf.setdefault("options", {})
         options.setdefault("task_id", uuid())
         if not any(options.get(name) for name in ("queue", "exchange", "routing_key")):
-            router: Any = app.amqp.router
+            router: Any = _app_of(app, given).amqp.router
             queue = router.route({}, leaf["task"], task_type=app.tasks.get(leaf["task"])).get("queue")
             if queue is not None:
                 options["queue"] = queue.name
-    return signature
+    return frozen
 
 
-def _leaves(signature: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _app_of(app: Celery, signature: Any) -> Celery:
+    """The app whose routes count for a follower: the one it was made by, else one that knows the task.
+
+    A project may have an app of its own beside ours, and mix its tasks with ours in one canvas.
+    """
+    own = getattr(signature, "_app", None) or getattr(getattr(signature, "_type", None), "app", None)
+    if own is not None:
+        return cast("Celery", own)
+    return app if signature["task"] in app.tasks and signature["task"] not in current_app.tasks else current_app
+
+
+def _leaves(signature: Any) -> Iterator[Any]:
     """Every task signature in a canvas: a chain's, a group's, a chord's header and body, and their links."""
     kwargs = signature.get("kwargs") or {}
     kind = signature.get("subtask_type")

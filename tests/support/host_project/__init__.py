@@ -1,0 +1,1 @@
+"""A small project of somebody else, with a Celery app, queue and tasks of its own."""
