@@ -21,7 +21,8 @@
 --     wake              hash    target -> when its earliest outstanding poll message comes
 --     wake_pushed       hash    target -> no sweep sends it another poll message before this
 --     not_before        hash    target OP -> no call before this (429)
---     rate:TARGET:OP    string  when the calls granted so far will have been spent (GCRA)
+--     rate:TARGET:OP    string  when the calls granted so far will have been spent (GCRA); OP:line, the same for
+--                               calls that have a place in line
 --     rides:TARGET      zset    rides under way, by the end of their lease
 --     idem:N:USER:KEY   string  "DIGEST ID" of the job made under an idempotency key
 --     tomb:ID           string  a job that came without a record of its own is over; kept 30 days
@@ -193,11 +194,11 @@ end
 
 -- Reserve one call, now or at its moment in line: the ms until then. There is no burst right after a 429.
 local function reserve(target, op, per_s, burst)
-  local each = 1000000 / per_s
-  local used = math.max(meter(target, op), NOW)
+  local each, line = 1000000 / per_s, op .. ':line'
+  local used = math.max(meter(target, line), NOW)
   local hold = held_until(target, op)
   if hold then used = math.max(used, hold + (burst - 1) * each) end
-  set_meter(target, op, used + each)
+  set_meter(target, line, used + each)
   return math.max(0, math.ceil((used + each - burst * each - NOW) / 1000))
 end
 
@@ -314,8 +315,12 @@ if score > NOW + DUE_SLACK_US then
 end
 local start_by = tonumber(redis.call('ZSCORE', key('deadlines'), 'start|' .. id) or '')
 if start_by and start_by <= NOW then return {'expired', 0} end
-if state == 'queued' and (not f[3] or held_until(a.target, 'run')) then
-  local wait = reserve(a.target, 'run', a.per_s, a.burst)
+if state == 'queued' then
+  -- A place in line is for a moment: who comes late for it must not go out in a bunch, nor into a 429.
+  local wait = f[3] and 0 or reserve(a.target, 'run', a.per_s, a.burst)
+  if wait == 0 and grant(a.target, 'run', 1, a.per_s, a.burst) == 0 then
+    wait = math.max(1, reserve(a.target, 'run', a.per_s, a.burst))
+  end
   if wait > 0 then
     redis.call('HSET', job, 'reserved', 1)
     place(where, id, wait)

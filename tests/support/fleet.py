@@ -35,18 +35,27 @@ def eventually(probe: Callable[[], T], *, timeout: float = 20.0, every: float = 
 
 
 class WorkerProcess:
-    """One Celery worker process, started as a user would."""
+    """One Celery worker process, started as a user would; `supervised`, by `ryla worker`."""
 
     def __init__(
-        self, env: dict[str, str], log: Path, *, app: str = "ryla_tasks", options: tuple[str, ...] = ()
+        self,
+        env: dict[str, str],
+        log: Path,
+        *,
+        app: str = "ryla_tasks",
+        options: tuple[str, ...] = (),
+        supervised: bool = False,
     ) -> None:
         self.log = log
         self._file = log.open("ab")
         self.name = f"{log.stem}@test"
-        command = [
-            sys.executable, "-m", "celery", "-A", app, "worker", "-n", self.name, "-l", "INFO", "--without-mingle",
-            "--without-gossip", *options,
-        ]  # fmt: skip
+        if supervised:
+            command = [sys.executable, "-m", "ryla_tasks.cli", "worker", "-n", self.name, *options]
+        else:
+            command = [
+                sys.executable, "-m", "celery", "-A", app, "worker", "-n", self.name, "-l", "INFO", "--without-mingle",
+                "--without-gossip", *options,
+            ]  # fmt: skip
         self._process = subprocess.Popen(command, env=env, stdout=self._file, stderr=subprocess.STDOUT)
 
     @property
@@ -146,10 +155,10 @@ class Fleet:
         found: Iterator[bytes] = self.client.scan_iter(pattern, count=1000)
         return found
 
-    def worker(self, *options: str, app: str = "ryla_tasks", **env: str) -> WorkerProcess:
+    def worker(self, *options: str, app: str = "ryla_tasks", supervised: bool = False, **env: str) -> WorkerProcess:
         """Start a worker process; it is stopped with the fleet at the latest."""
         log = self.folder / f"worker-{len(self._workers)}-{time.monotonic_ns() % 10**9}.log"
-        worker = WorkerProcess(self.env(**env), log, app=app, options=options)
+        worker = WorkerProcess(self.env(**env), log, app=app, options=options, supervised=supervised)
         self._workers.append(worker)
         return worker
 
