@@ -10,12 +10,13 @@ from celery.exceptions import Ignore
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
-from ryla_tasks.errors import EnqueueUnknown, IdempotencyConflict, InvalidJob, StoreUnavailable
+from ryla_tasks.errors import ConfigurationError, EnqueueUnknown, IdempotencyConflict, InvalidJob, StoreUnavailable
 from ryla_tasks.jobs.lifecycle import Step
 from ryla_tasks.jobs.record import JobSpec
 from ryla_tasks.store.jobs import Created, Creation, NewJob
 from ryla_tasks.tasks.envelope import HEADER, CatchingProducer, Envelope, send
 from ryla_tasks.tasks.plan import JobOptions, JobPlan, split_options, wish_digest
+from ryla_tasks.tasks.routes import POLL_TASK
 from ryla_tasks.tasks.runtime import runtime_of
 
 if TYPE_CHECKING:
@@ -38,11 +39,20 @@ def accept(
     given: tuple[Any, Any],
 ) -> AsyncResult[Any]:
     """Write the job's record and send its message; what stands for the wish comes back."""
+    _check_installed(task)
     spec, input_json = task.new_spec(plan, job_options)
     delay_s, start_by_s = _times(options)
     wish = _Wish(task, spec, input_json, job_id, delay_s, start_by_s, _digest(task, spec, given))
     result = _publish(task, wish, options, given)
     return result if wish.job_id == result.id else task.AsyncResult(wish.job_id)
+
+
+def _check_installed(task: ServerlessTask) -> None:
+    if POLL_TASK not in task.app.tasks:
+        raise ConfigurationError(
+            f"{task.name} belongs to the Celery app {task.app.main!r}, which has no tasks of ryla_tasks: call "
+            f"ryla_tasks.install(app) where that app is made"
+        )
 
 
 def adopt(task: ServerlessTask, args: Any, kwargs: dict[str, Any]) -> None:

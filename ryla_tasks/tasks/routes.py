@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Celery
 
-__all__ = ["JOBS", "MAINTENANCE", "POLLS", "add_routes", "route"]
+__all__ = ["CANCEL_TASK", "JOBS", "MAINTENANCE", "POLLS", "POLL_TASK", "add_routes", "route"]
 
 JOBS, POLLS, MAINTENANCE = "ryla.jobs", "ryla.polls", "ryla.maintenance"
 
