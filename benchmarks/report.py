@@ -1,0 +1,126 @@
+"""What a benchmark found: measures side by side, marks, and how they are shown."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["Mark", "Measure", "Part", "machine", "median", "percentile", "show", "to_json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One number of ours, and the same of plain Celery where it has one."""
+
+    what: str
+    unit: str
+    ours: float
+    plain: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        return self.ours / self.plain if self.plain else None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a number should be: at least or at most `limit`."""
+
+    what: str
+    value: float
+    limit: float
+    at_most: bool = False
+
+    @property
+    def passed(self) -> bool:
+        return self.value <= self.limit if self.at_most else self.value >= self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One benchmark's result. `details` is anything more that belongs into the JSON."""
+
+    name: str
+    about: str
+    measures: tuple[Measure, ...]
+    marks: tuple[Mark, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The value below which `percent` of all lie (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, -(-len(ordered) * percent // 100) - 1))]
+
+
+def machine() -> dict[str, Any]:
+    """Where the numbers come from."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    packages = {name: version(name) for name in ("celery", "kombu", "redis", "requests", "urllib3")}
+    return {
+        "system": platform.system(),
+        "cpu": model,
+        "cpus": psutil.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "python": platform.python_version(),
+        **packages,
+    }
+
+
+def show(console: Console, part: Part) -> None:
+    """A part as a table, and its marks below."""
+    console.print(f"[bold]{part.name}[/]: {part.about}", highlight=False, soft_wrap=True)
+    table = Table()
+    table.add_column("measure")
+    for name in ("ryla_tasks", "plain Celery", "ratio"):
+        table.add_column(name, justify="right")
+    for one in part.measures:
+        ratio = "" if one.ratio is None else f"{one.ratio:.2f}"
+        table.add_row(f"{one.what}, {one.unit}", _number(one.ours), _number(one.plain), ratio)
+    console.print(table)
+    for mark in part.marks:
+        verdict = "[green]pass[/]" if mark.passed else "[red]fail[/]"
+        sign = "at most" if mark.at_most else "at least"
+        console.print(f"  {verdict}  {mark.what}: {_number(mark.value)} ({sign} {mark.limit:g})", highlight=False)
+    console.print()
+
+
+def to_json(parts: Sequence[Part]) -> str:
+    """All parts, with the machine."""
+    found = [
+        {
+            "name": part.name,
+            "about": part.about,
+            "measures": [{**asdict(one), "ratio": one.ratio} for one in part.measures],
+            "marks": [{**asdict(mark), "passed": mark.passed} for mark in part.marks],
+            "details": part.details,
+        }
+        for part in parts
+    ]
+    return json.dumps({"machine": machine(), "parts": found}, indent=2)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
