@@ -1,4 +1,4 @@
-"""One Redis and one simulator for all tests that want them, clean before each; worker processes as a test wants them."""
+"""One Redis and one simulator for all tests that want them, clean before each; worker processes as wanted."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ from ryla_tasks.celery_defaults import celery_defaults
 from ryla_tasks.settings import get_settings, reset_settings
 from ryla_tasks.tasks import runtime
 from tests.support.fleet import ENDPOINTS, Fleet, WorkerProcess
+
+#: Endpoints that are polled and tried again as soon as the settings allow.
+QUICK = {
+    f"RYLA_ENDPOINT_{name.upper()}": json.dumps(
+        {"endpoint_id": endpoint_id, "poll_min_s": 0.25, "poll_max_s": 1, "retry_backoff_s": 0.2, "max_retries": 3}
+    )
+    for name, (endpoint_id, _program) in ENDPOINTS.items()
+}
 
 
 @pytest.fixture(scope="session")
@@ -53,16 +61,15 @@ def shared_worker(whole_fleet: Fleet) -> Iterator[WorkerProcess]:
     """One worker process for all tests of a module. Do not mix with `fleet` there: that one ends all workers."""
     whole_fleet.stop_workers()
     whole_fleet.reset()
-    yield whole_fleet.worker("--concurrency", "4").wait_ready()
+    yield whole_fleet.worker("--concurrency", "4", **QUICK).wait_ready()
     whole_fleet.stop_workers()
 
 
 @pytest.fixture
 def served(whole_fleet: Fleet, shared_worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     """The fleet with the module's worker; jobs of earlier tests are forgotten, and remote jobs are quick."""
-    for name, (endpoint_id, _program) in ENDPOINTS.items():
-        quick = {"endpoint_id": endpoint_id, "poll_min_s": 0.25, "poll_max_s": 1, "retry_backoff_s": 0.2}
-        monkeypatch.setenv(f"RYLA_ENDPOINT_{name.upper()}", json.dumps(quick))
+    for name, value in QUICK.items():
+        monkeypatch.setenv(name, value)
     fresh_settings()
     whole_fleet.reset(run_s=0.2, queue_delay_s=0.0)
     yield whole_fleet
