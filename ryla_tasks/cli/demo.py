@@ -56,6 +56,8 @@ def demo(prompt: str, out: Path, width: int, height: int, verbose: bool, as_json
     """
     log = _Log(verbose=verbose and not as_json)
     start = time.monotonic()
+    if not as_json:
+        console().print("Starting Redis, a simulated RunPod and a Celery worker")
     with _terminated_as_interrupted(), _system(log) as worker:
         record, files = _one_job({"prompt": prompt, "width": width, "height": height}, out, worker, as_json=as_json)
     took = time.monotonic() - start
@@ -102,24 +104,24 @@ def _system(log: _Log) -> Iterator[Child]:
     from ryla_tasks.embedded import RedisServer
 
     with ExitStack() as stack:
+        # Neither the user's settings nor a .env file shall send the demonstration to a real endpoint, or stop it.
+        stack.enter_context(_environment({**without_settings(os.environ), "RYLA_ENV_FILE": ""}))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ryla-demo-")))
-        redis = stack.enter_context(RedisServer(folder / "redis", binary=os.environ.get("RYLA_REDIS_SERVER")))
+        redis = stack.enter_context(RedisServer(folder / "redis"))
         runpod = LocalRunPod(folder, ["image"], options=_SIMULATED)
-        settings = local_settings(redis.url, runpod, folder / "artifacts", **_POLLS)
-        # Neither the user's settings nor a .env file shall send the demonstration to a real endpoint.
-        env = {**without_settings(os.environ), **settings, "RYLA_ENV_FILE": ""}
+        env = {**os.environ, **local_settings(redis.url, runpod, folder / "artifacts", **_POLLS)}
+        stack.enter_context(_environment(env))
         simulator = Child("simulator", runpod.command, env=env, on_line=log.writer("simulator"))
         stack.callback(simulator.stop, _STOP_S)
         arguments = worker_arguments(4, "INFO", name="demo@%h")
         worker = Child("worker", celery_command(OUR_APP, *arguments), env=env, on_line=log.writer("worker"))
         stack.callback(worker.stop, _STOP_S)
-        with _environment(env):
-            try:
-                wait_for_port(runpod.port, "the simulated RunPod", alive=lambda: simulator.running)
-                yield worker
-            except Exception:
-                log.show()
-                raise
+        try:
+            wait_for_port(runpod.port, "the simulated RunPod", alive=lambda: simulator.running)
+            yield worker
+        except Exception:
+            log.show()
+            raise
 
 
 def _one_job(wish: dict[str, Any], out: Path, worker: Child, *, as_json: bool) -> tuple[JobRecord, list[Path]]:

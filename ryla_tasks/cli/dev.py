@@ -70,8 +70,7 @@ def dev(
     data.mkdir(parents=True, exist_ok=True)
     log = _Log(as_json=as_json)
     with ExitStack() as stack:
-        binary = os.environ.get("RYLA_REDIS_SERVER")
-        redis = stack.enter_context(RedisServer(data / "redis", port=redis_port, binary=binary))
+        redis = stack.enter_context(RedisServer(data / "redis", port=redis_port))
         runpod = LocalRunPod(
             data, _endpoint_names(), port=port_or_free(simulator_port, _USUAL_SIMULATOR), options=_SIMULATED
         )

@@ -56,8 +56,8 @@ class Supervisor:
     (SIGQUIT: it gives its messages back and ends), a third, or `patience_s` seconds, kills them. `say` is told what
     happens. `check` is called each second and returns what is wrong, which ends everything.
 
-    A child that ends with exit code 0 was asked to by somebody else (Celery's remote shutdown): nothing is restarted.
-    One that ends with exit code 2 does not accept its command line: a restart would not help.
+    A kept child that ends with exit code 0 was asked to by somebody else (Celery's remote shutdown), so all end, with
+    0. One that ends with exit code 2 does not accept its command line, and a restart would not help: all end, with 1.
     """
 
     def __init__(
@@ -136,10 +136,10 @@ class Supervisor:
         how = f"{child.name} (pid {child.pid}) has ended: {child.how_it_ended}"
         if self._asked:
             return
-        if child.returncode == 0:
-            self._press(f"{how}; somebody else asked it to")
-        elif child.returncode == Exit.USAGE or not self._programs[child.name].kept:
+        if child.returncode == Exit.USAGE or not self._programs[child.name].kept:
             self._fail(how)
+        elif child.returncode == 0:
+            self._press(f"{how}; somebody else asked it to")
         else:
             wait = self._backoffs[child.name].after(time.monotonic() - child.started)
             self._restarts[child.name] = time.monotonic() + wait

@@ -85,8 +85,8 @@ class BarView:
             BarColumn(bar_width=30),
             TaskProgressColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[eta]}", style="dim"),
             TextColumn("{task.description}"),
+            TextColumn("{task.fields[eta]}", style="dim"),
             console=out,
         )
         self._task = self._progress.add_task("In line", total=100.0, phase="", eta="")
