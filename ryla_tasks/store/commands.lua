@@ -199,7 +199,9 @@ local function reserve(target, op, per_s, burst)
   local hold = held_until(target, op)
   if hold then used = math.max(used, hold + (burst - 1) * each) end
   set_meter(target, line, used + each)
-  return math.max(0, math.ceil((used + each - burst * each - NOW) / 1000))
+  local us = used + each - burst * each - NOW
+  -- Due times are whole milliseconds, rounded down: one more, so that nobody comes before the place in line.
+  return us > 0 and math.ceil(us / 1000) + 1 or 0
 end
 
 local FIELDS = {'spec', 'state', 'attempt', 'retries', 'target', 'remote_id', 'correlation_id', 'cancel', 'observed',
