@@ -2,8 +2,8 @@
 
 It holds a record as the real store does, as a spec and an `Observed` in JSON, so that what a claim hands out has been
 written and read. A settle counts only under the fence of the latest claim; of a decision only that is kept which the
-store writes. A decision to try again that was made before somebody asked the job to stop is put aside, and the job is
-due at once.
+store writes. Where somebody asked the job to stop after it was claimed, there is no new attempt, and no other end than
+the wanted one but a result.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ class FencedStore:
         self.due = now
         self._fence = 0
         self._held: int | None = None
-        self.orphans: list[str] = []
 
     @property
     def record(self) -> JobRecord:
@@ -69,26 +68,26 @@ class FencedStore:
             return False
         self._held = None
         before, after = claim.record, decision.record
-        if after.state is State.QUEUED and self._record.cancel:
-            self.due = now
-            return False
         changes: dict[str, Any] = {"state": after.state}
+        ending, reason = after.ending, self._record.cancel
+        if reason and after.state is not State.COMPLETED and (ending or after.state is State.QUEUED):
+            self._end(reason.end, cancelled_ending(reason), now)
+            return True
         if after.observed != before.observed:
             changes["observed"] = after.observed
         if after.retries != before.retries:
             changes |= {"retries": after.retries, "remote_id": "", "submitted": 0.0}
-        if after.ending is not None:
-            changes |= {"ending": after.ending, "ended": now}
         self._record = self._record.with_(**changes)
-        self.step, self.due = decision.step, now + decision.in_s
+        if ending is not None:
+            self._end(after.state, ending, now)
+        else:
+            self.step, self.due = decision.step, now + decision.in_s
         return True
 
     def accept(self, attempt: int, remote_id: str, now: float) -> None:
+        """Fenced by the attempt alone; an attempt that the job has moved on from is an orphan, and cancelled."""
         record = self._record
-        if record.attempt == attempt and record.remote_id == remote_id:
-            return
         if record.state not in (State.SUBMITTING, State.UNKNOWN) or record.attempt != attempt:
-            self.orphans.append(remote_id)
             return
         self._record = record.with_(state=State.WAITING, remote_id=remote_id, submitted=now)
         self._held = None
@@ -97,8 +96,12 @@ class FencedStore:
     def cancel(self, reason: CancelReason, now: float) -> None:
         record = self._record
         if record.state is State.QUEUED:
-            self._record = record.with_(state=reason.end, cancel=reason, ended=now, ending=cancelled_ending(reason))
-            self._held = None
-            self.step, self.due = Step.DELIVER, now
+            self._record = record.with_(cancel=reason)
+            self._end(reason.end, cancelled_ending(reason), now)
         elif record.state is State.SUBMITTING or record.state in POLLED:
             self._record = record.with_(cancel=record.cancel or reason)
+
+    def _end(self, state: State, ending: dict[str, Any], now: float) -> None:
+        self._record = self._record.with_(state=state, ending=ending, ended=now)
+        self._held = None
+        self.step, self.due = Step.DELIVER, now
