@@ -12,12 +12,12 @@ from celery.local import Proxy
 from celery.signals import task_revoked
 
 from ryla_tasks.errors import ConfigurationError, JobNotFound, TransientError
-from ryla_tasks.jobs.record import CancelReason
 from ryla_tasks.tasks import endpoint as endpoint_task
 from ryla_tasks.tasks import image as image_task
 from ryla_tasks.tasks.base import ServerlessTask
 from ryla_tasks.tasks.maintenance import cancel_job, cancel_orphan
 from ryla_tasks.tasks.poll import ride
+from ryla_tasks.tasks.revokes import message_dropped
 from ryla_tasks.tasks.routes import CANCEL_TASK, POLL_TASK, add_routes
 from ryla_tasks.tasks.runtime import runtime_of
 from ryla_tasks.tasks.sweeper import WITHOUT_SWEEPER, SweeperStep
@@ -108,13 +108,8 @@ _JOBS: tuple[tuple[str, Callable[..., Any], str], ...] = (
 
 @task_revoked.connect(weak=False)
 def _on_revoked(sender: Any, request: Any, **_more: Any) -> None:
-    """Celery has dropped a message of a revoked job, and told everyone: the job ends, and owes nothing more."""
-    if not isinstance(sender, ServerlessTask):
-        return
-    store = runtime_of(sender.app).store
-    word, _deliveries = store.cancel(request.id, CancelReason.REVOKED)
-    if word in ("ended", "over"):
-        store.delivered(request.id)
+    if isinstance(sender, ServerlessTask):
+        message_dropped(sender.app, request)
 
 
 def _own_app() -> Celery:

@@ -20,7 +20,7 @@ QUICK = {
         {"endpoint_id": endpoint_id, "poll_min_s": 0.25, "poll_max_s": 1, "retry_backoff_s": 0.2, "max_retries": 3}
     )
     for name, (endpoint_id, _program) in ENDPOINTS.items()
-}
+} | {"RYLA_SWEEP_INTERVAL_S": "1"}
 
 
 @pytest.fixture(scope="session")

@@ -14,14 +14,13 @@ from typing import Any
 
 import click
 from celery import Celery, bootsteps
-from celery.worker import state as worker_state
 
 from ryla_tasks.errors import RylaError
 from ryla_tasks.jobs.lifecycle import Step
-from ryla_tasks.jobs.record import CancelReason
 from ryla_tasks.store.jobs import Delivery
-from ryla_tasks.tasks.messages import send_cancel, send_deliveries, send_poll, send_step
+from ryla_tasks.tasks.messages import send_cancel, send_poll, send_step
 from ryla_tasks.tasks.quiet import hush
+from ryla_tasks.tasks.revokes import RevokeWatch
 from ryla_tasks.tasks.runtime import runtime_of
 
 __all__ = ["WITHOUT_SWEEPER", "Sweeper", "SweeperStep", "sweep_once"]
@@ -73,14 +72,14 @@ class Sweeper(threading.Thread):
         self._app = app
         self._interval_s = interval_s
         self._stopping = threading.Event()
-        self._revoked: set[str] = set()
+        self._revokes = RevokeWatch(app)
 
     def run(self) -> None:
         pause = random.uniform(0, self._interval_s)
         while not self._stopping.wait(pause):
             pause = self._interval_s
             try:
-                self._cancel_revoked()
+                self._revokes.look()
                 sweep_once(self._app)
             except RylaError as error:
                 logger.warning("sweep.failed error=%s", error)
@@ -90,14 +89,6 @@ class Sweeper(threading.Thread):
     def stop(self) -> None:
         """End after the sweep under way."""
         self._stopping.set()
-
-    def _cancel_revoked(self) -> None:
-        """Cancel the jobs that Celery's revoke named. Workers keep revokes in memory only; the store keeps cancels."""
-        revoked = set(worker_state.revoked)
-        for job_id in revoked - self._revoked:
-            _word, deliveries = runtime_of(self._app).store.cancel(job_id, CancelReason.REVOKED)
-            send_deliveries(self._app, deliveries)
-        self._revoked = revoked
 
 
 class SweeperStep(bootsteps.StartStopStep):
