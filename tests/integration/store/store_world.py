@@ -59,9 +59,11 @@ class World:
         """The id of a new job."""
         return self.make(job_id, **options).job_id
 
-    def claim(self, job_id: str, *, lease_s: float = 20.0, rate: Rate = FREE, **options: Any) -> Claim:
+    def claim(
+        self, job_id: str, *, lease_s: float = 20.0, rate: Rate = FREE, endpoint: str = ENDPOINT, **options: Any
+    ) -> Claim:
         """Claim a queued job for submission, and expect to get it."""
-        claim = self.store.claim_submit(ENDPOINT, TARGET, job_id=job_id, lease_s=lease_s, rate=rate, **options)
+        claim = self.store.claim_submit(endpoint, TARGET, job_id=job_id, lease_s=lease_s, rate=rate, **options)
         assert isinstance(claim, Claim), claim
         return claim
 
@@ -104,7 +106,8 @@ class World:
         return job_id
 
     def at(self, state: State, **options: Any) -> str:
-        """A job in a state, claimed by nobody but where the state means a claim."""
+        """A job in a state, claimed by nobody but where the state means a claim. Others that are due to be polled are
+        left with a lease."""
         if state is State.QUEUED:
             return self.job(**options)
         if state in (State.SUBMITTING, State.UNKNOWN):
@@ -117,7 +120,7 @@ class World:
         if state is State.WAITING:
             return job_id
         ride = self.ride()
-        (record,) = ride.records
+        (record,) = (record for record in ride.records if record.job_id == job_id)
         match state:
             case State.STARTING | State.RUNNING:
                 self.settle(ride, again(record, state=state))
