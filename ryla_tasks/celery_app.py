@@ -60,10 +60,10 @@ def _register(host: Celery) -> None:
     # Not shared: else Celery would define them in every app of the process, also where nobody installed them.
     define: Any = partial(host.task, shared=False)
     for name, function, endpoint in _JOBS:
-        define(base=ServerlessTask, name=name, endpoint=endpoint, lazy=False)(function)
+        define(base=ServerlessTask, name=name, endpoint=endpoint)(function)
     # What our messages do is nobody's row in Flower: no events, and no results.
     common: dict[str, Any] = {
-        "ignore_result": True, "send_events": False, "acks_late": True, "reject_on_worker_lost": True, "lazy": False,
+        "ignore_result": True, "send_events": False, "acks_late": True, "reject_on_worker_lost": True,
     }  # fmt: skip
     define(name=POLL_TASK, **common)(_poll(host))
     define(

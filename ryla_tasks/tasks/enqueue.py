@@ -118,10 +118,12 @@ class _Wish:
         self.digest = digest
         self.recorded = recorded
         self.word: Creation | None = None
+        self.ignore_result = False
 
     def catch(self, body: Any, publish: dict[str, Any], send_now: Any) -> None:
         """Celery is about to publish the message: write the record with it, then let it go."""
         app = self.task.app
+        publish["headers"]["ignore_result"] = self.ignore_result
         envelope = Envelope.caught(app, body, publish)
         embed = body[2]
         new = NewJob(
@@ -180,10 +182,15 @@ def _publish(task: ServerlessTask, wish: _Wish, options: dict[str, Any], shown: 
     headers = {**(options.pop("headers", None) or {}), HEADER: {"recorded": 1, "endpoint": wish.spec.endpoint}}
     producer = options.pop("producer", None)
     options.setdefault("priority", wish.spec.priority.level)
+    # Celery would subscribe to the result before it builds the message: a round trip that `get()` makes in any case,
+    # and, while Redis is away, 20 seconds of waiting before the record could say so.
+    wish.ignore_result = bool(options.pop("ignore_result", task.ignore_result))
     with app.producer_or_acquire(producer) as inner:
-        message = {**options, **reprs, "headers": headers, "producer": CatchingProducer(inner, wish.catch)}
+        producer = CatchingProducer(inner, wish.catch)
+        message = {**options, **reprs, "headers": headers, "producer": producer, "ignore_result": True}
         result: AsyncResult[Any] = Task.apply_async(task, (), {}, task_id=wish.job_id, **message)
-        return result
+    result.ignored = wish.ignore_result
+    return result
 
 
 def _shown(task: ServerlessTask, spec: JobSpec, shown: tuple[Any, Any]) -> dict[str, str]:
