@@ -128,7 +128,12 @@ local function nudge(id, target)
   return wake(target, NOW)
 end
 
-local function envelope(id) return redis.call('GET', key('envelope', id)) or '' end
+-- A job's message to send again; a job that has been tried again has the number of its retries before it ("2 {...").
+local function envelope(id)
+  local message = redis.call('GET', key('envelope', id)) or ''
+  local retries = tonumber(redis.call('HGET', key('job', id), 'retries') or '') or 0
+  return (message == '' or retries == 0) and message or int(retries) .. ' ' .. message
+end
 
 -- End a job, and with it its aliases. Returns the deliveries to send: {id, envelope, ...}.
 local function finish(id, from, to, ending, observed, event, out)
@@ -565,7 +570,7 @@ if redis.call('EXISTS', key('job', id)) == 0 then return {int(NOW)} end
 return {int(NOW), record(id)}
 
 -- operation: envelope no-writes
-return redis.call('GET', key('envelope', ARGV[1]))
+return envelope(ARGV[1])
 
 -- operation: sweep allow-oom
 -- What every process looks after, in bounded bites: deadlines, messages that are overdue, records that may go.

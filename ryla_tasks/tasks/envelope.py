@@ -30,10 +30,11 @@ _KEPT = ("exchange", "routing_key", "serializer", "compression", "priority", "co
 
 
 class Envelope:
-    """A message as JSON, ready to be sent for any step."""
+    """A message as JSON, ready to be sent for any step; the store puts the number of the job's retries before it."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        retries, _, after = text.partition(" ")
+        self.retries, self.text = (int(retries), after) if retries.isdecimal() else (0, text)
 
     @classmethod
     def caught(cls, app: Celery, body: Any, publish: dict[str, Any]) -> Envelope:
@@ -43,12 +44,12 @@ class Envelope:
         kept = {name: publish[name] for name in _KEPT if publish.get(name) is not None}
         return cls(dumps({"body": [args, kwargs, embed], "headers": publish["headers"], "publish": kept}))
 
-    def message(self, step: Step, *, countdown: float = 0.0, retries: int = 0) -> tuple[Any, dict[str, Any]]:
+    def message(self, step: Step, *, countdown: float = 0.0) -> tuple[Any, dict[str, Any]]:
         """The body and the publish arguments of the message for a step."""
         held = json.loads(self.text)
         headers = held["headers"]
         headers[HEADER] = {**headers.get(HEADER, {}), "step": str(step)}
-        headers["retries"] = retries
+        headers["retries"] = self.retries
         headers["expires"] = None
         headers["eta"] = _eta(countdown)
         publish = {**held["publish"], "headers": headers}
@@ -75,9 +76,9 @@ class CatchingProducer:
         return self._catch(body, kwargs, lambda: self._inner.publish(body, **kwargs))
 
 
-def send(app: Celery, envelope: Envelope, step: Step, *, countdown: float = 0.0, retries: int = 0) -> None:
+def send(app: Celery, envelope: Envelope, step: Step, *, countdown: float = 0.0) -> None:
     """Send a job's message for a step. Raises what kombu raises where the broker cannot be reached."""
-    body, publish = envelope.message(step, countdown=countdown, retries=retries)
+    body, publish = envelope.message(step, countdown=countdown)
     with app.producer_or_acquire() as producer:
         producer.publish(
             body,

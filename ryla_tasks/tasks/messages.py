@@ -43,11 +43,11 @@ def send_deliveries(app: Celery, deliveries: Iterable[Delivery]) -> None:
         send_step(app, delivery, Step.DELIVER)
 
 
-def send_step(app: Celery, delivery: Delivery, step: Step, *, countdown: float = 0.0, retries: int = 0) -> None:
+def send_step(app: Celery, delivery: Delivery, step: Step, *, countdown: float = 0.0) -> None:
     """Send a job's own message for a step."""
     if not delivery.envelope:
         return
     try:
-        send(app, Envelope(delivery.envelope), step, countdown=countdown, retries=retries)
+        send(app, Envelope(delivery.envelope), step, countdown=countdown)
     except (OperationalError, OSError) as error:
         logger.warning("message.not_sent what=%s job=%s error=%s", step, delivery.job_id, type(error).__name__)

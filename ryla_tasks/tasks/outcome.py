@@ -29,11 +29,8 @@ def follow(app: Celery, settled: Settled, decisions: dict[str, Decision], *, own
     others = [delivery for delivery in settled.envelopes if delivery.job_id != own]
     for delivery in others:
         decision = decisions.get(delivery.job_id)
-        if decision is not None and decision.step is Step.SUBMIT:
-            send_step(app, delivery, Step.SUBMIT, countdown=decision.in_s, retries=decision.record.retries)
-        else:
-            countdown = decision.in_s if decision is not None else 0.0
-            send_step(app, delivery, Step.DELIVER, countdown=countdown)
+        step = Step.SUBMIT if decision is not None and decision.step is Step.SUBMIT else Step.DELIVER
+        send_step(app, delivery, step, countdown=decision.in_s if decision is not None else 0.0)
 
 
 def carry_out(app: Celery, claim: Claim, decision: Decision, settled: Settled, *, own: str = "") -> None:
