@@ -134,7 +134,7 @@ class _Wish:
             delay_s=self.delay_s,
             start_by_s=self.start_by_s,
             digest=self.digest,
-            in_canvas=any(embed.get(name) for name in ("chain", "chord")) or bool(publish["headers"].get("group")),
+            in_canvas=not self.recorded or _is_followed(embed) or bool(publish["headers"].get("group")),
             recorded=self.recorded,
         )
         created = self._create(new)
@@ -144,9 +144,7 @@ class _Wish:
                 f"idempotency_key: {self.spec.idempotency_key!r} stands for a job with another input; use a new key",
                 field="idempotency_key",
             )
-        if not self.recorded:
-            return
-        if created.word is Creation.CREATED and self.delay_s <= LONGEST_COUNTDOWN_S:
+        if created.word is Creation.CREATED and self.recorded and self.delay_s <= LONGEST_COUNTDOWN_S:
             self._send(body, publish, send_now)
         for delivery in created.deliveries:
             _send_or_leave(self.task, Envelope(delivery.envelope), Step.DELIVER)
@@ -171,6 +169,11 @@ class _Wish:
             send_now()
         except (OperationalError, OSError) as error:
             _left_to_the_sweeper(self.job_id, error)
+
+
+def _is_followed(embed: dict[str, Any]) -> bool:
+    """Whether something waits for the end of this very task, so that another task cannot stand for it."""
+    return any(embed.get(name) for name in ("chain", "chord", "callbacks", "errbacks"))
 
 
 def _publish(task: ServerlessTask, wish: _Wish, options: dict[str, Any], shown: tuple[Any, Any]) -> AsyncResult[Any]:

@@ -297,3 +297,13 @@ def test_inside_a_canvas_the_key_gives_an_alias_that_ends_with_the_first(served:
     assert late.get(timeout=30)["data"]["previous"]["job_id"] == first.id
     assert served.endpoint("echo").counters().accepted == 3
     assert {Job(child.id).record.alias_of for child in in_group.results} == {first.id}
+
+
+def test_a_job_with_a_link_gets_an_alias_too_so_that_its_link_is_called(served: Fleet) -> None:
+    first = echo(idempotency_key="k5").delay()
+    link = ryla_tasks.run_endpoint.s("echo", {"linked": 1}).set(task_id="linked-by-alias")
+    second = echo(idempotency_key="k5").apply_async(link=link)
+    assert second.id != first.id
+    assert second.get(timeout=30)["job_id"] == first.id
+    linked = AsyncResult("linked-by-alias", app=ryla_tasks.app).get(timeout=30)
+    assert linked["data"]["previous"]["job_id"] == first.id
