@@ -385,11 +385,10 @@ local flight = redis.call('ZCARD', where)
 redis.call('ZREMRANGEBYSCORE', rides, '-inf', int(NOW))
 local ids = redis.call('ZRANGE', where, '-inf', int(NOW + DUE_SLACK_US), 'BYSCORE', 'LIMIT', 0, a.most)
 if #ids == 0 then
-  -- Somebody else has them, or the message came before its time (another host's clock): in the second case it is
-  -- not sent again, or two hosts would pass it to and fro; the sweeper polls then.
+  -- Somebody else has them, or the message came before its time (another host's clock). The second is not sent again,
+  -- or two hosts would pass it to and fro: its own time still stands in `wake`.
   local first = redis.call('ZRANGE', where, 0, 0, 'WITHSCORES')
-  local early = held and held > NOW + DUE_SLACK_US
-  return {'', int(NOW), flight, 0, (first[2] and not early) and wake(a.target, tonumber(first[2])) or -1, {}}
+  return {'', int(NOW), flight, 0, first[2] and wake(a.target, tonumber(first[2])) or -1, {}}
 end
 local room, wait = 0, 250
 if redis.call('ZCARD', rides) < a.most_rides then room, wait = grant(a.target, 'status', #ids, a.per_s, a.burst) end

@@ -293,6 +293,11 @@ def test_submits_over_the_rate_get_their_moment_in_line_and_may_go_then(world: W
         assert isinstance(refused, Refused)
         assert (refused.why, refused.job_id) == (Refusal.WAIT, job_id)
         waits.append(refused.in_s)
+        line = world.client.get(f"ryla:rate:{TARGET}:run:line")
+        due = world.client.zscore(f"ryla:due:{SUBMIT}", job_id)
+        assert line is not None
+        assert due is not None
+        assert due >= int(line) - rate.burst * 1e6 / rate.per_s, "due before its place in line"
     assert waits == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.25, 0.3], abs=0.04)
     for job_id in jobs[2:]:
         eventually(lambda job_id=job_id: world.due_in(f"due:{SUBMIT}", job_id) <= 0, every=0.001)
