@@ -24,6 +24,11 @@ def fill(system: System, app: str, jobs: int, **settings: Any) -> None:
         cwd=ROOT, env=system.environment(**settings), check=True,
     )  # fmt: skip
     eventually(lambda: system.accepted() >= jobs, timeout=60 + jobs / 50, every=0.25, what=f"{jobs} jobs are in flight")
+    if app == OURS:
+        # A job may have been submitted before its message was its turn; what is left of these is no polling.
+        eventually(
+            lambda: not system.messages("ryla.jobs"), timeout=30 + jobs / 50, what="all submit messages are gone"
+        )
 
 
 def main(app: str, jobs: int) -> None:

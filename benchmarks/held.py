@@ -67,9 +67,5 @@ def _used(system: System) -> int:
 
 
 def _messages(system: System) -> int:
-    """Unacknowledged messages are in the worker's memory; the others are in a list for each queue and priority."""
-    held = int(system.client.hlen("unacked"))
-    for queue in QUEUES:
-        for key in system.client.scan_iter(f"{queue}*", _type="list"):
-            held += int(system.client.llen(key))
-    return held
+    """Unacknowledged messages are in the worker's memory."""
+    return int(system.client.hlen("unacked")) + sum(system.messages(queue) for queue in QUEUES)

@@ -15,7 +15,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Mark", "Measure", "Part", "machine", "median", "percentile", "show", "to_json"]
+__all__ = ["Mark", "Measure", "Part", "machine", "median", "percentile", "show", "to_json", "to_markdown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,40 @@ def to_json(parts: Sequence[Part]) -> str:
         for part in parts
     ]
     return json.dumps({"machine": machine(), "parts": found}, indent=2)
+
+
+def to_markdown(parts: Sequence[Part]) -> str:
+    """The page `docs/benchmarks.md`: how it was measured, on what, and a table for each part."""
+    where = ", ".join(f"{name} {value}" for name, value in machine().items())
+    lines = [_INTRODUCTION.strip(), "", f"Measured on: {where}.", ""]
+    for part in parts:
+        lines += [f"## {part.name}", "", f"{part.about[:1].upper()}{part.about[1:]}.", ""]
+        lines += ["| measure | ryla_tasks | plain Celery | ratio |", "|---|---:|---:|---:|"]
+        for one in part.measures:
+            ratio = "" if one.ratio is None else f"{one.ratio:.2f}"
+            lines.append(f"| {one.what}, {one.unit} | {_number(one.ours)} | {_number(one.plain)} | {ratio} |")
+        lines.append("")
+        for mark in part.marks:
+            sign = "at most" if mark.at_most else "at least"
+            verdict = "met" if mark.passed else "**missed**"
+            lines.append(f"- Mark: {mark.what}, {sign} {mark.limit:g}: {_number(mark.value)}, {verdict}.")
+        lines += [""] if part.marks else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+_INTRODUCTION = """
+# Benchmarks
+
+`make bench` measures ryla_tasks beside plain Celery and prints these tables; it starts all that it needs on loopback: an
+embedded Redis, the simulator, and Celery worker processes. `make bench ARGS="--markdown docs/benchmarks.md"` writes this
+page. The plain side is `benchmarks/plain_celery.py`: one task that submits and then sends itself again with a
+countdown for each poll, with a pooled `requests.Session`, PROGRESS by `update_state`, late acknowledgement and events. Both sides
+have the threads pool with four slots, and run on the same machine in the same run. CPU time is that of the worker
+process alone (user and system), because other processes share the machine.
+
+What plain Celery does not do here: limits for the whole fleet, fenced claims, a record of the job with its events, and the
+recovery of lost messages.
+"""
 
 
 def _number(value: float | None) -> str:

@@ -204,6 +204,10 @@ class System:
             worker.stop()
         self._workers.clear()
 
+    def messages(self, queue: str) -> int:
+        """How many messages wait in a queue; kombu has a list for each of its priorities."""
+        return sum(int(self.client.llen(key)) for key in self.client.scan_iter(f"{queue}*", _type="list"))
+
     def status_calls(self) -> int:
         """How many status calls the simulator has answered with 200."""
         calls = self.simulator.endpoint(ENDPOINT).counters().calls
