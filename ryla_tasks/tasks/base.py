@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from celery import Task
+from celery.exceptions import Reject
 from celery.result import AsyncResult
 from kombu.utils.uuid import uuid
 
-from ryla_tasks.errors import ConfigurationError, InvalidJob, JobError, TransientError
+from ryla_tasks.errors import ConfigurationError, InvalidJob, JobError, StoreError, TransientError
 from ryla_tasks.jobs.lifecycle import Step
 from ryla_tasks.tasks import eager, enqueue
 from ryla_tasks.tasks.deliver import deliver, deliver_again
@@ -93,7 +94,7 @@ class ServerlessTask(Task[Any, Any]):
             return eager.run_to_end(self, args, kwargs)
         header = request.get(HEADER)
         if header is None:
-            enqueue.adopt(self, args, kwargs)
+            self._adopt(args, kwargs)
             header = {"recorded": 1}
             setattr(request, HEADER, header)
         if header.get("step") == Step.DELIVER:
@@ -125,6 +126,13 @@ class ServerlessTask(Task[Any, Any]):
             if not is_follower(options):
                 raise
             return fail_follower(self, job_id, options, error)
+
+    def _adopt(self, args: Any, kwargs: dict[str, Any]) -> None:
+        """Accept a job whose message came without a record. While Redis is away it stays with the broker."""
+        try:
+            enqueue.adopt(self, args, kwargs)
+        except StoreError as error:
+            raise Reject(error, requeue=True) from error
 
     @property
     def backend(self) -> Any:

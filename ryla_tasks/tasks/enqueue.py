@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import Ignore
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from ryla_tasks.errors import ConfigurationError, EnqueueUnknown, IdempotencyConflict, InvalidJob, StoreUnavailable
+from ryla_tasks.errors import (
+    ConfigurationError,
+    EnqueueUnknown,
+    IdempotencyConflict,
+    InvalidJob,
+    StoreError,
+    StoreUnavailable,
+)
 from ryla_tasks.jobs.lifecycle import Step
 from ryla_tasks.jobs.record import JobSpec
 from ryla_tasks.store.jobs import Created, Creation, NewJob
@@ -28,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 #: A countdown longer than this is kept in the store, not in a worker's memory.
 LONGEST_COUNTDOWN_S = 30.0
+
+#: How long a worker that has a message without a record waits for Redis before it gives the message back.
+ADOPT_PATIENCE_S = 30.0
 
 
 def accept(
@@ -55,10 +66,17 @@ def _check_installed(task: ServerlessTask) -> None:
         )
 
 
+@retry(
+    retry=retry_if_exception_type(StoreError),
+    wait=wait_exponential(0.2, max=5),
+    stop=stop_after_delay(ADOPT_PATIENCE_S),
+    reraise=True,
+)
 def adopt(task: ServerlessTask, args: Any, kwargs: dict[str, Any]) -> None:
     """Write the record of a job whose message came from an app without this package, at its first claim.
 
     Raises `InvalidJob` for bad input: then it is the task's failure. A message whose job has already run is ignored.
+    Raises `StoreError` where Redis stays away: the job is not accepted yet, and its message must not be lost.
     """
     request: Any = task.request
     job_options, rest = split_options(kwargs)
@@ -144,7 +162,9 @@ class _Wish:
                 f"idempotency_key: {self.spec.idempotency_key!r} stands for a job with another input; use a new key",
                 field="idempotency_key",
             )
-        if created.word is Creation.CREATED and self.recorded and self.delay_s <= LONGEST_COUNTDOWN_S:
+        # Who creates a job again does not know whether the first time its message was sent; a second one is harmless.
+        fresh = created.word in (Creation.CREATED, Creation.EXISTS)
+        if fresh and self.recorded and self.delay_s <= LONGEST_COUNTDOWN_S:
             self._send(body, publish, send_now)
         for delivery in created.deliveries:
             _send_or_leave(self.task, Envelope(delivery.envelope), Step.DELIVER)
