@@ -15,10 +15,10 @@ from ryla_tasks.errors import ConfigurationError, JobNotFound, TransientError
 from ryla_tasks.tasks import endpoint as endpoint_task
 from ryla_tasks.tasks import image as image_task
 from ryla_tasks.tasks.base import ServerlessTask
-from ryla_tasks.tasks.maintenance import cancel_job, cancel_orphan
+from ryla_tasks.tasks.maintenance import adopt_remote, cancel_job, cancel_orphan
 from ryla_tasks.tasks.poll import ride
 from ryla_tasks.tasks.revokes import message_dropped
-from ryla_tasks.tasks.routes import CANCEL_TASK, POLL_TASK, add_routes
+from ryla_tasks.tasks.routes import ADOPT_TASK, CANCEL_TASK, POLL_TASK, add_routes
 from ryla_tasks.tasks.runtime import runtime_of
 from ryla_tasks.tasks.sweeper import WITHOUT_SWEEPER, SweeperStep
 
@@ -73,6 +73,13 @@ def _register(host: Celery) -> None:
         max_retries=5,
         **common,
     )(_cancel_remote(host))
+    define(
+        name=ADOPT_TASK,
+        autoretry_for=(TransientError,),
+        retry_backoff=True,
+        max_retries=10,
+        **common,
+    )(_adopt_remote(host))
     host.steps["worker"].add(SweeperStep)
     host.user_options["worker"].add(WITHOUT_SWEEPER)
 
@@ -82,6 +89,16 @@ def _poll(host: Celery) -> Callable[[str], None]:
         ride(host, target)
 
     return poll
+
+
+def _adopt_remote(host: Celery) -> Callable[..., None]:
+    def adopt(job_id: str, attempt: int, remote_id: str) -> None:
+        try:
+            adopt_remote(host, job_id, attempt, remote_id)
+        except JobNotFound:
+            return
+
+    return adopt
 
 
 def _cancel_remote(host: Celery) -> Callable[..., None]:

@@ -16,13 +16,16 @@ from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import State
 from ryla_tasks.store.events import START, Event, read_events
 from ryla_tasks.store.listing import list_records
-from ryla_tasks.tasks.messages import send_cancel, send_deliveries
+from ryla_tasks.tasks.messages import send_cancel, send_deliveries, send_poll
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
 
 __all__ = ["Job", "list_jobs"]
 
 #: Longest wait for an event in one read: shorter than the socket time-out.
 _BLOCK_S = 2.0
+
+#: How long one look at a job's events counts as watching it.
+_WATCH_S = 15.0
 
 
 class Job:
@@ -78,7 +81,11 @@ class Job:
         """
         end = None if timeout is None else time.monotonic() + timeout
         store = self._runtime.store
+        watched_until = 0.0
         while True:
+            if follow and time.monotonic() >= watched_until - _BLOCK_S:
+                self._watch()
+                watched_until = time.monotonic() + _WATCH_S
             block = _block(end) if follow else None
             ended = False
             for event in read_events(store.client, store.prefix, self.id, after=after, block_s=block):
@@ -90,6 +97,11 @@ class Job:
                 # Its last events may have come between the read and this look.
                 yield from read_events(store.client, store.prefix, self.id, after=after)
                 return
+
+    def _watch(self) -> None:
+        """Tell the poll planner that somebody follows the progress."""
+        wake_s, target = self._runtime.store.watch(self.id, _WATCH_S)
+        send_poll(current_app(), target, wake_s)
 
     def wait(self, timeout: float | None = None) -> dict[str, Any]:
         """Wait for the end and return the result, or raise the job's error.

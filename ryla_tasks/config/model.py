@@ -131,6 +131,17 @@ class Settings(BaseSettings):
         "has an unknown outcome.",
     )
 
+    webhook_url: HttpUrl | None = Field(
+        default=None,
+        description="The public https address where RunPod's webhook calls reach `ryla_tasks.webhooks`. With it, "
+        "results are noticed at once, polls thin out to a safety net, and a submit whose answer was lost is found again.",
+    )
+    webhook_secret: ApiKey | None = Field(
+        default=None,
+        description="What the tokens in webhook addresses are made with: any long random text, the same everywhere. "
+        "Needed with webhook_url. Calls made under an earlier secret are refused.",
+    )
+
     # --- Artifacts and workflows ---
     artifacts: ArtifactsUrl = Field(
         default="file://./ryla-artifacts",
@@ -261,6 +272,15 @@ class Settings(BaseSettings):
         parts = max(info.data.get("http_connect_s", 0), info.data.get("http_read_s", 0))
         if value < parts:
             raise ValueError(f"must not be less than http_connect_s and http_read_s ({parts:g}); it is {value:g}")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _secret_with_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if info.data.get("webhook_url") and value is None:
+            raise ValueError("must be set, because webhook_url is")
+        if value is not None and len(value.get_secret_value()) < 16:
+            raise ValueError("must have at least 16 characters")
         return value
 
     @property

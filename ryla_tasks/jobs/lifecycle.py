@@ -16,13 +16,14 @@ from ryla_tasks.errors import Category, JobCancelled, JobError, JobExpired, JobF
 from ryla_tasks.jobs import verdict
 from ryla_tasks.jobs.backoff import retry_delay
 from ryla_tasks.jobs.ending import described, result_ending
+from ryla_tasks.jobs.phases import NOTHING_KNOWN, Outlook, phase_of, waits
 from ryla_tasks.jobs.planner import next_gap
 from ryla_tasks.jobs.progress import advanced, read_report
-from ryla_tasks.jobs.record import CancelReason, JobRecord, Observed
+from ryla_tasks.jobs.record import CancelReason, JobRecord, Observed, OnUnknown
 from ryla_tasks.jobs.redact import redacted
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
 from ryla_tasks.jobs.runs import known, restarted, spent_ms
-from ryla_tasks.jobs.states import POLLED, State
+from ryla_tasks.jobs.states import State
 
 __all__ = [
     "Collected",
@@ -35,12 +36,16 @@ __all__ = [
     "OutputBad",
     "Seen",
     "Step",
+    "StillUnknown",
     "Surroundings",
     "Trouble",
     "Uncollected",
     "advance",
     "cancelled_ending",
 ]
+
+#: The longest cold start that was seen in production.
+WORST_COLD_START_S = 480.0
 
 #: RunPod keeps an async result this long after the job's end (operation-reference.mdx).
 REMOTE_RETENTION_S = 1_800.0
@@ -105,6 +110,11 @@ class OutcomeUnknown:
 
 
 @dataclass(frozen=True, slots=True)
+class StillUnknown:
+    """The time is over that the policy gave for an unknown submit to turn up."""
+
+
+@dataclass(frozen=True, slots=True)
 class Collected:
     """The output is stored, and this is the result."""
 
@@ -125,7 +135,18 @@ class Uncollected:
     reason: str
 
 
-Observation = Seen | Missing | NoAnswer | Trouble | NotAccepted | OutcomeUnknown | Collected | OutputBad | Uncollected
+Observation = (
+    Seen
+    | Missing
+    | NoAnswer
+    | Trouble
+    | NotAccepted
+    | OutcomeUnknown
+    | StillUnknown
+    | Collected
+    | OutputBad
+    | Uncollected
+)
 
 
 def _never(_error: Exception) -> bool:
@@ -138,12 +159,14 @@ def _middle(low: float, high: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a decision depends on besides the job: the fleet at its target, the task's retry rule, and chance."""
+    """What a decision depends on besides the job: the fleet at its target, the task's retry rule, chance, and what is
+    known of the target."""
 
     in_flight: int = 1
     calls_per_s: float = 200.0
     may_retry: Callable[[Exception], bool] = _never
     draw: Callable[[float, float], float] = _middle
+    outlook: Outlook = NOTHING_KNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +202,33 @@ def advance(record: JobRecord, observation: Observation, now: float, around: Sur
         case NotAccepted(error):
             return _retry_or_end(record, verdict.submit_refused(error), error, now, around)
         case OutcomeUnknown(error):
-            return _end(record, verdict.submit_unknown(error), now)
+            return _unknown(record, error, now)
+        case StillUnknown():
+            return _still_unknown(record, now)
         case Collected(result):
             return _completed(record, result, now)
         case OutputBad(error):
             return _retry_or_end(record, error, error, now, around)
         case Uncollected(reason):
             return _uncollected(record, reason, now)
+
+
+def _unknown(record: JobRecord, error: ProviderError | None, now: float) -> Decision:
+    """The answer to a submit is lost: the job's policy decides. Nothing is submitted again before it must be over."""
+    spec = record.spec
+    if record.cancel or spec.on_unknown is OnUnknown.FAIL:
+        return _end(record, verdict.submit_unknown(error), now)
+    over = spec.ttl_s if spec.on_unknown is OnUnknown.WAIT else WORST_COLD_START_S + spec.execution_timeout_s
+    observed = replace(record.observed, message="", trouble=type(error).__name__ if error else "WorkerLost")
+    unknown = record.with_(state=State.UNKNOWN, observed=observed)
+    return Decision(unknown, Step.SUBMIT, min(over, spec.ttl_s), "state")
+
+
+def _still_unknown(record: JobRecord, now: float) -> Decision:
+    if record.cancel or record.spec.on_unknown is not OnUnknown.RESUBMIT:
+        return _end(record, verdict.submit_unknown(None), now)
+    unanswered = (*record.unanswered, (record.attempt, record.target))
+    return Decision(record.with_(state=State.QUEUED, unanswered=unanswered), Step.SUBMIT, 0.0, "resubmit")
 
 
 def cancelled(record: JobRecord) -> JobError:
@@ -235,29 +278,23 @@ def _under_way(record: JobRecord, job: RemoteJob, now: float, around: Surroundin
         observed = advanced(observed, read_report(job.output))
         observed = replace(observed, running_since=observed.running_since or now)
     if again:
-        observed = replace(observed, message=_RESTARTED)
-    state = _under_way_as(record, job.status)
+        observed = replace(observed, message=_RESTARTED, cold=False)
+    state = phase_of(record, job, around.outlook, now)
+    observed = waits(observed, record, state, around.outlook, now)
     event = _telling(record, state, observed, again=again)
     return _again(record.with_(state=state, observed=observed), now, around, event)
-
-
-def _under_way_as(record: JobRecord, status: RemoteStatus) -> State:
-    """The state that a status which is no end stands for; a word not known here tells nothing new."""
-    if status is RemoteStatus.IN_PROGRESS:
-        return State.RUNNING
-    if status is RemoteStatus.IN_QUEUE or record.state not in POLLED:
-        return State.WAITING
-    return record.state
 
 
 def _telling(record: JobRecord, state: State, observed: Observed, *, again: bool) -> str:
     if again:
         return "restarted"
+    before = record.observed
+    if observed.stuck and observed.stuck != before.stuck:
+        return "stuck"
     if state is not record.state:
         return "state"
-    before = record.observed
-    same = (observed.percent, observed.message, observed.step) == (before.percent, before.message, before.step)
-    return "" if same else "progress"
+    told = (observed.percent, observed.message, observed.step, observed.waiting)
+    return "" if told == (before.percent, before.message, before.step, before.waiting) else "progress"
 
 
 def _missing(record: JobRecord, now: float, around: Surroundings) -> Decision:

@@ -2,7 +2,8 @@
 
 A poll costs a call, and calls are limited per endpoint for the whole fleet; a late poll costs the user time. So the
 gap grows with the age of what is waited for (a tenth of it), shrinks near the expected end, and stretches when the
-target has more jobs in flight than its limit can serve. No gap exceeds `LONGEST_GAP_S`: results live only 30 minutes
+target has more jobs in flight than its limit can serve. Where a webhook will say when to look, and nobody watches the
+progress, polls thin out to a safety net. No gap exceeds `LONGEST_GAP_S`: results live only 30 minutes
 at RunPod, and a countdown that is lost with a worker must not delay a job for long.
 """
 
@@ -39,6 +40,8 @@ def next_gap(record: JobRecord, now: float, *, in_flight: int = 1, calls_per_s: 
         gap = _running_gap(record, now)
     else:
         gap = (now - record.submitted) * _PATIENCE
+    if record.spec.webhook and record.watched < now:
+        gap = LONGEST_GAP_S  # the webhook says when to look; this is the safety net under it
     return _bounded(record, max(gap, in_flight / (calls_per_s * _SHARE)))
 
 
@@ -53,5 +56,5 @@ def _running_gap(record: JobRecord, now: float) -> float:
 
 
 def _bounded(record: JobRecord, gap: float) -> float:
-    longest = min(record.spec.poll_max_s, LONGEST_GAP_S)
+    longest = LONGEST_GAP_S if record.spec.webhook else min(record.spec.poll_max_s, LONGEST_GAP_S)
     return min(max(gap, record.spec.poll_min_s), longest)

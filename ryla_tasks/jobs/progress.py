@@ -21,6 +21,8 @@ _LARGEST = 1_000_000_000
 #: States that a message of the record belongs to. "Trying again in 5 s" is over once the job is sent.
 _SPOKEN = frozenset({State.QUEUED, State.RUNNING})
 
+_AT_THE_CLOUD = frozenset({State.WAITING, State.STARTING})
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -108,6 +110,8 @@ def _message(record: JobRecord) -> str:
     observed = record.observed
     if observed.message and _is_spoken(record):
         return observed.message
+    if observed.waiting and record.state in _AT_THE_CLOUD:
+        return observed.waiting
     if record.state is State.RUNNING and observed.step is not None and observed.steps:
         return f"{record.state.sentence}: step {observed.step} of {observed.steps}"
     return record.state.sentence
@@ -120,9 +124,11 @@ def _is_spoken(record: JobRecord) -> bool:
 def _eta(record: JobRecord, now: float) -> float | None:
     if record.state.ended:
         return 0.0
-    expected = record.spec.expected_run_s
+    expected = record.observed.run_s or record.spec.expected_run_s
+    if record.state is State.COLLECTING:
+        return 1.0
     if record.state is not State.RUNNING or not record.observed.running_since:
-        return round(expected, 1) if record.state is not State.COLLECTING else 1.0
+        return round(expected + max(0.0, record.observed.starts_at - now), 1)
     run = max(0.0, now - record.observed.running_since)
     if record.observed.percent >= 1.0:
         return round(run * (100.0 - record.observed.percent) / record.observed.percent, 1)

@@ -19,10 +19,15 @@ __all__ = ["CancelReason", "JobRecord", "JobSpec", "Observed", "OnUnknown"]
 class OnUnknown(StrEnum):
     """What to do when the answer to a submit is lost, so that nobody knows whether a GPU works on the job.
 
-    FAIL ends the job with `SubmitOutcomeUnknown`. Nothing is ever submitted twice under it.
+    FAIL ends the job with `SubmitOutcomeUnknown` at once. WAIT gives a webhook, or a GPU worker that calls it, until
+    the job's ttl to name the remote job, and ends it then. RESUBMIT waits until a job that had been taken would be over
+    (the worst cold start and the execution time-out), and submits again. Under WAIT and FAIL nothing is ever submitted
+    twice; under RESUBMIT there is at most one start too many for each lost answer, and it is counted.
     """
 
     FAIL = "fail"
+    WAIT = "wait"
+    RESUBMIT = "resubmit"
 
 
 class CancelReason(StrEnum):
@@ -61,6 +66,7 @@ class JobSpec:
     retention_s: float = 7 * 86_400.0
     expected_run_s: float = 15.0
     price_per_s: float = 0.0
+    webhook: bool = False
     expected_images: int | None = None
     seed: int | None = None
     label: str = ""
@@ -92,6 +98,9 @@ class Observed:
     """What the polls of one attempt have seen so far. Times are seconds unless they say `_ms`.
 
     `banked_ms` is the execution time of runs that the platform broke off and dispatched again: it is paid for too.
+    `waiting` is what to tell while it waits at the cloud, `starts_at` when it is likely to run and `run_s` for how
+    long, both from its target's history and 0 where that is too short; `stuck` is the cause for which no worker can
+    come; `cold` says that it has met a cold start.
     """
 
     percent: float = 0.0
@@ -109,6 +118,11 @@ class Observed:
     missing_since: float = 0.0
     troubles: int = 0
     trouble: str = ""
+    waiting: str = ""
+    stuck: str = ""
+    cold: bool = False
+    starts_at: float = 0.0
+    run_s: float = 0.0
 
     def to_json(self) -> str:
         """As JSON, without what equals the default."""
@@ -134,7 +148,9 @@ _OBSERVED_NAMES = frozenset(name for name, _ in _OBSERVED_DEFAULTS)
 class JobRecord:
     """A job as it stands. Times are seconds since the epoch by the clock of Redis, 0 where not yet.
 
-    `attempt` counts submits, from 1; `retries` counts those made because an earlier one failed. `ending` is set at
+    `attempt` counts submits, from 1; `retries` counts those made because an earlier one failed.
+    `unanswered` names attempts that were made again because their submit's answer was lost, with their targets;
+    `watched` is until when somebody follows the job's progress. `ending` is set at
     an end, and is either a result or a described error (see `ryla_tasks.jobs.ending`).
     """
 
@@ -154,6 +170,8 @@ class JobRecord:
     deliveries: int = 0
     delivered: float = 0.0
     alias_of: str = ""
+    unanswered: tuple[tuple[int, str], ...] = ()
+    watched: float = 0.0
     ending: dict[str, Any] | None = None
 
     def with_(self, **changes: Any) -> JobRecord:

@@ -17,7 +17,7 @@ __all__ = ["RECORD_FIELDS", "Meta", "decode_record", "dumps", "event_json", "pac
 #: The fields of a record, in the order in which `commands.lua` returns them (its FIELDS).
 RECORD_FIELDS = (
     "spec", "state", "attempt", "retries", "target", "remote_id", "correlation_id", "cancel", "observed", "created",
-    "submitted", "ended", "deliveries", "delivered", "alias_of", "ending",
+    "submitted", "ended", "deliveries", "delivered", "alias_of", "ending", "unanswered", "watched",
 )  # fmt: skip
 
 #: Inputs shorter than this are kept as they are: compressing them costs more than it saves.
@@ -46,7 +46,7 @@ def unpack_input(packed: bytes) -> Any:
 def decode_record(job_id: str, fields: Sequence[bytes | None]) -> JobRecord:
     """A record from the fields that `commands.lua` returns, in the order of its FIELDS."""
     (spec, state, attempt, retries, target, remote_id, correlation_id, cancel, observed, created, submitted, ended,
-     deliveries, delivered, alias_of, ending) = fields  # fmt: skip
+     deliveries, delivered, alias_of, ending, unanswered, watched) = fields  # fmt: skip
     return JobRecord(
         job_id=job_id,
         spec=JobSpec.from_json(spec or b"{}"),
@@ -64,6 +64,8 @@ def decode_record(job_id: str, fields: Sequence[bytes | None]) -> JobRecord:
         deliveries=int(deliveries or 0),
         delivered=_seconds(delivered),
         alias_of=_text(alias_of),
+        unanswered=tuple((number, target) for number, target in json.loads(unanswered)) if unanswered else (),
+        watched=_seconds(watched),
         ending=json.loads(ending) if ending else None,
     )
 

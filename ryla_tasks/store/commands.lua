@@ -209,8 +209,11 @@ local function reserve(target, op, per_s, burst)
   return us > 0 and math.ceil(us / 1000) + 1 or 0
 end
 
+local POLLED = {waiting = true, starting = true, running = true}
+local OPEN = {queued = true, submitting = true, unknown = true, waiting = true, starting = true, running = true}
+
 local FIELDS = {'spec', 'state', 'attempt', 'retries', 'target', 'remote_id', 'correlation_id', 'cancel', 'observed',
-  'created', 'submitted', 'ended', 'deliveries', 'delivered', 'alias_of', 'ending'}
+  'created', 'submitted', 'ended', 'deliveries', 'delivered', 'alias_of', 'ending', 'unanswered', 'watched'}
 
 local function record(id) return redis.call('HMGET', key('job', id), unpack(FIELDS)) end
 
@@ -313,7 +316,7 @@ local job = key('job', id)
 local f = redis.call('HMGET', job, 'state', 'attempt', 'reserved')
 local state = f[1]
 if not state then return {'gone', 0} end
-if state ~= 'queued' and state ~= 'submitting' then return {'moved', 0} end
+if state ~= 'queued' and state ~= 'submitting' and state ~= 'unknown' then return {'moved', 0} end
 local score = tonumber(redis.call('ZSCORE', key('due', where), id) or '')
 if not score then return {'moved', 0} end
 if score > NOW + DUE_SLACK_US then
@@ -338,7 +341,7 @@ end
 local lease = lease_until(a.lease_ms, a.fence)
 redis.call('ZADD', key('due', where), lease, id)
 expect(where, id, a.lease_ms + 500)
-local lost = state == 'submitting'
+local lost = state ~= 'queued'
 if not lost then
   move(id, 'queued', 'submitting')
   redis.call('HDEL', job, 'reserved')
@@ -374,6 +377,40 @@ if f[5] then
 end
 return {'accepted', wake(a.target, after_ms(a.gap_ms))}
 
+-- operation: adopt_twin allow-oom
+-- An earlier attempt, whose answer was lost and which was made again, turns out to have completed: it is kept, and
+-- its sibling is an orphan. Returns {word, deliveries}.
+local a = cjson.decode(ARGV[1])
+local job = key('job', a.id)
+local f = redis.call('HMGET', job, 'state', 'target', 'remote_id', 'endpoint')
+local state, target, remote_id = f[1], f[2], f[3]
+if not OPEN[state or ''] then return {'over', {}} end
+if remote_id == a.remote_id then return {'same', {}} end
+if remote_id and remote_id ~= '' then
+  redis.call('ZADD', key('outbox'), after_ms(0), 'orphan|' .. target .. ' ' .. remote_id)
+  count('orphans')
+end
+displace('submit:' .. f[4], a.id)
+if target then redis.call('ZREM', key('due', 'poll:' .. target), a.id) end
+unexpect('cancel', a.id)
+redis.call('HSET', job, 'target', a.target, 'remote_id', a.remote_id, 'submitted', int(NOW))
+move(a.id, state, 'collecting')
+place('deliver', a.id, 0)
+tell(a.id, a.event)
+show(a.meta)
+count('twins_kept')
+return {'kept', {a.id, envelope(a.id)}}
+
+-- operation: watch allow-oom
+-- Somebody follows the job for the next ms: it is polled at once, and more often. Returns {ms until a poll message is
+-- due or -1, target}.
+local a = cjson.decode(ARGV[1])
+local f = redis.call('HMGET', key('job', a.id), 'state', 'target', 'watched')
+if not OPEN[f[1] or ''] then return {-1, ''} end
+redis.call('HSET', key('job', a.id), 'watched', int(after_ms(a.ms)))
+if not POLLED[f[1]] or (tonumber(f[3] or '') or 0) > NOW then return {-1, ''} end
+return {nudge(a.id, f[2]), f[2]}
+
 -- operation: claim_polls allow-oom
 -- Take up to `most` jobs that are due at a target for one ride. Returns {fence, now, in flight, more, ms, rows}.
 local a = cjson.decode(ARGV[1])
@@ -407,7 +444,7 @@ return {int(lease), int(NOW), flight, #ids >= a.most and 1 or 0, -1, rows}
 -- operation: settle allow-oom
 -- Carry out what was decided about claimed jobs. Returns {ms until a poll message is due or -1, words, deliveries}.
 --   a = {from, fence, items, target?, last?, hold_ms?}
---   item = {id, old, new, to, in_ms, observed?, retries?, event?, meta?, ending?, keep?, output?, message?}
+--   item = {id, old, new, to, in_ms, observed?, retries?, unanswered?, event?, meta?, ending?, keep?, output?, message?}
 -- `message` asks for the job's envelope, to send the message of its next step.
 local a = cjson.decode(ARGV[1])
 
@@ -457,6 +494,11 @@ for i, item in ipairs(a.items) do
         redis.call('HSET', job, 'retries', item.retries, 'remote_id', '', 'submitted', 0)
         count('retries')
       end
+      if item.unanswered then
+        redis.call('HSET', job, 'unanswered', item.unanswered)
+        count('resubmits')
+      end
+      if item.new == 'unknown' then count('unknowns') end
       local ms = item.in_ms
       if nudged[i] == 1 then ms = 0 end
       if item.to == a.from and a.target then

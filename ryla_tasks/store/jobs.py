@@ -305,7 +305,7 @@ class JobStore:
     def settle(self, claim: Claim, decision: Decision, *, keep: bool = False) -> Settled:
         """Carry out what was decided on one claimed job. `keep` holds the lease on, to deliver the end at once."""
         state = claim.record.state
-        place = f"submit:{claim.record.spec.endpoint}" if state is State.SUBMITTING else "deliver"
+        place = f"submit:{claim.record.spec.endpoint}" if state in _SUBMITTED else "deliver"
         item = self._item(claim.record, decision, claim.clock())
         if keep:
             item["keep"] = True
@@ -348,6 +348,29 @@ class JobStore:
     def cancel_sent(self, job_id: str) -> tuple[float | None, str]:
         """The cloud was told to cancel: poll at once. Returns the delay of a poll message to send, and its target."""
         ms, target = self._scripts.call("cancel_sent", job_id)
+        return _wake(ms), target.decode()
+
+    def adopt_twin(
+        self, record: JobRecord, target: str, remote_id: str, now: float
+    ) -> tuple[str, tuple[Delivery, ...]]:
+        """Keep an earlier attempt that has completed after all; its sibling, if there is one, becomes an orphan.
+
+        Returns a word (`kept`, `same`: it is the job's own, `over`: the job has ended), and deliveries to send.
+        """
+        after = record.with_(state=State.COLLECTING, target=target, remote_id=remote_id)
+        wish = {
+            "id": record.job_id,
+            "target": target,
+            "remote_id": remote_id,
+            "event": event_json("twin_kept", after, now),
+            "meta": self._meta.of(after, now),
+        }
+        word, out = self._scripts.call("adopt_twin", dumps(wish))
+        return word.decode(), _deliveries(out)
+
+    def watch(self, job_id: str, for_s: float) -> tuple[float | None, str]:
+        """Somebody follows the job for a while. Returns the delay of a poll message to send, if any, and its target."""
+        ms, target = self._scripts.call("watch", dumps({"id": job_id, "ms": round(for_s * 1000)}))
         return _wake(ms), target.decode()
 
     def orphan_done(self, target: str, remote_id: str) -> None:
@@ -414,6 +437,8 @@ class JobStore:
             item["observed"] = after.observed.to_json()
         if after.retries != before.retries:
             item["retries"] = after.retries
+        if after.unanswered != before.unanswered:
+            item["unanswered"] = dumps(after.unanswered)
         if after.ending is not None:
             item["ending"] = json.dumps(after.ending)
         if decision.output is not None:
@@ -425,6 +450,10 @@ class JobStore:
             if after.ending is None:
                 item["meta"] = self._meta.of(after, now)
         return item
+
+
+#: States of a job that is claimed at its endpoint's place for submits.
+_SUBMITTED = frozenset({State.SUBMITTING, State.UNKNOWN})
 
 
 def _place(record: JobRecord, step: Step) -> str:

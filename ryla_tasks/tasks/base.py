@@ -158,7 +158,8 @@ class ServerlessTask(Task[Any, Any]):
             "backoff_max_s": self.retry_backoff_max or None,
             "jitter": self.retry_jitter,
         }
-        return build_spec(self.name, plan, options, endpoint, rules), encode_input(plan)
+        webhook = settings.webhook_url is not None
+        return build_spec(self.name, plan, options, endpoint, rules, webhook=webhook), encode_input(plan)
 
     def may_retry(self, error: Exception) -> bool:
         """Whether the task's rule lets a job try again after this error."""

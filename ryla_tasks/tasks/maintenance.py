@@ -7,11 +7,12 @@ import logging
 from celery import Celery
 
 from ryla_tasks.errors import RemoteJobNotFound, RequestRejected
+from ryla_tasks.jobs.remote import RemoteStatus
 from ryla_tasks.jobs.states import POLLED
-from ryla_tasks.tasks.messages import send_poll
+from ryla_tasks.tasks.messages import send_cancel, send_deliveries, send_poll
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
 
-__all__ = ["cancel_job", "cancel_orphan"]
+__all__ = ["adopt_remote", "cancel_job", "cancel_orphan"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,36 @@ def cancel_orphan(app: Celery, orphan: str) -> None:
     target, remote_id = orphan.rsplit(" ", 1)
     _cancel(runtime, target, remote_id)
     runtime.store.orphan_done(target, remote_id)
+
+
+def adopt_remote(app: Celery, job_id: str, attempt: int, remote_id: str) -> None:
+    """A remote job was named for an attempt whose submit had no answer. The endpoint is asked before it is believed.
+
+    Raises `TransientError` where it could not be asked.
+    """
+    runtime = runtime_of(app)
+    record, now = runtime.store.load(job_id)
+    target = record.target if attempt == record.attempt else dict(record.unanswered).get(attempt)
+    if target is None:
+        return
+    provider, endpoint_id = runtime.provider(target)
+    try:
+        remote = provider.status(endpoint_id, remote_id)
+    except RemoteJobNotFound:
+        logger.warning("adopt.no_such_job job=%s attempt=%d remote=%s", job_id, attempt, remote_id)
+        return
+    logger.info("adopt.found job=%s attempt=%d remote=%s status=%s", job_id, attempt, remote_id, remote.status)
+    if attempt != record.attempt and remote.status is RemoteStatus.COMPLETED:
+        _word, deliveries = runtime.store.adopt_twin(record, target, remote_id, now)
+        send_deliveries(app, deliveries)
+        return
+    # Of an attempt that was made again meanwhile it becomes an orphan, and is cancelled.
+    accepted = runtime.store.accept(record.with_(attempt=attempt, target=target), remote_id, 0.0, now)
+    send_poll(app, target, accepted.wake_s)
+    if accepted.cancelling:
+        send_cancel(app, job_id=job_id)
+    if accepted.orphan:
+        send_cancel(app, orphan=f"{target} {remote_id}")
 
 
 def _cancel(runtime: Runtime, target: str, remote_id: str) -> None:

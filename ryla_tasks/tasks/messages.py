@@ -11,9 +11,9 @@ from kombu.exceptions import OperationalError
 from ryla_tasks.jobs.lifecycle import Step
 from ryla_tasks.store.jobs import Delivery
 from ryla_tasks.tasks.envelope import Envelope, send
-from ryla_tasks.tasks.routes import CANCEL_TASK, POLL_TASK
+from ryla_tasks.tasks.routes import ADOPT_TASK, CANCEL_TASK, POLL_TASK
 
-__all__ = ["send_cancel", "send_deliveries", "send_poll", "send_step"]
+__all__ = ["send_adoption", "send_cancel", "send_deliveries", "send_poll", "send_step"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,14 @@ def send_cancel(app: Celery, *, job_id: str = "", orphan: str = "") -> None:
         app.tasks[CANCEL_TASK].apply_async(kwargs=kwargs)
     except (OperationalError, OSError) as error:
         logger.warning("message.not_sent what=cancel job=%s error=%s", job_id, type(error).__name__)
+
+
+def send_adoption(app: Celery, job_id: str, attempt: int, remote_id: str) -> None:
+    """Send the message that looks at a remote job which a webhook named for an attempt without an answer.
+
+    Raises what kombu raises where the broker cannot be reached: the webhook is then called again.
+    """
+    app.tasks[ADOPT_TASK].apply_async(kwargs={"job_id": job_id, "attempt": attempt, "remote_id": remote_id})
 
 
 def send_deliveries(app: Celery, deliveries: Iterable[Delivery]) -> None:

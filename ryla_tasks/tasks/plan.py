@@ -39,7 +39,7 @@ class JobOptions(BaseModel):
     idempotency_key: str = Field("", max_length=255)
     deadline_s: float | None = Field(None, gt=0, le=30 * 86_400)
     max_retries: int | None = Field(None, ge=0, le=100)
-    on_unknown: OnUnknown = OnUnknown.FAIL
+    on_unknown: OnUnknown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,19 @@ def wish_digest(task: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> st
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def build_spec(task: str, plan: JobPlan, options: JobOptions, endpoint: Endpoint, rules: Mapping[str, Any]) -> JobSpec:
-    """The unchanging part of a job's record, from the plan, its options, its endpoint's settings, its task's rules."""
+def build_spec(
+    task: str,
+    plan: JobPlan,
+    options: JobOptions,
+    endpoint: Endpoint,
+    rules: Mapping[str, Any],
+    *,
+    webhook: bool = False,
+) -> JobSpec:
+    """The unchanging part of a job's record, from the plan, its options, its endpoint's settings, its task's rules.
+
+    `webhook` says that RunPod will call us when the job has ended.
+    """
     target = endpoint.primary
     return JobSpec(
         task=task,
@@ -113,7 +124,7 @@ def build_spec(task: str, plan: JobPlan, options: JobOptions, endpoint: Endpoint
         priority=options.priority,
         idempotency_key=options.idempotency_key,
         deadline_s=options.deadline_s if options.deadline_s is not None else endpoint.deadline_s,
-        on_unknown=options.on_unknown,
+        on_unknown=options.on_unknown or _on_unknown(endpoint, webhook=webhook),
         max_retries=_first(options.max_retries, rules.get("max_retries"), endpoint.max_retries),
         backoff_s=_first(rules.get("backoff_s"), endpoint.retry_backoff_s),
         backoff_max_s=_first(rules.get("backoff_max_s"), endpoint.retry_backoff_max_s),
@@ -125,10 +136,16 @@ def build_spec(task: str, plan: JobPlan, options: JobOptions, endpoint: Endpoint
         retention_s=endpoint.retention_s,
         expected_run_s=plan.expected_run_s or 15.0,
         price_per_s=target.price_per_s or 0.0,
+        webhook=webhook,
         expected_images=plan.expected_images,
         seed=plan.seed,
         label=plan.label,
     )
+
+
+def _on_unknown(endpoint: Endpoint, *, webhook: bool) -> OnUnknown:
+    """An image is worth another start rather than a lost user; a training never is."""
+    return OnUnknown.RESUBMIT if webhook and endpoint.kind == "image" else OnUnknown.WAIT
 
 
 def _first(*values: Any) -> Any:

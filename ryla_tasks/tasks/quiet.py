@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ryla_tasks.tasks.routes import CANCEL_TASK, POLL_TASK
+from ryla_tasks.tasks.routes import ADOPT_TASK, CANCEL_TASK, POLL_TASK
 
 __all__ = ["hush"]
 
@@ -14,7 +14,7 @@ class _Hush(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         name = record.args.get("name") if isinstance(record.args, dict) else None
-        return name not in (POLL_TASK, CANCEL_TASK) or record.levelno >= logging.WARNING
+        return name not in (POLL_TASK, CANCEL_TASK, ADOPT_TASK) or record.levelno >= logging.WARNING
 
 
 _HUSH = _Hush()

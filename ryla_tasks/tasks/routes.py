@@ -11,11 +11,12 @@ __all__ = ["CANCEL_TASK", "JOBS", "MAINTENANCE", "POLLS", "POLL_TASK", "add_rout
 JOBS, POLLS, MAINTENANCE = "ryla.jobs", "ryla.polls", "ryla.maintenance"
 
 #: The names of the tasks that are messages of the engine.
-POLL_TASK, CANCEL_TASK = "ryla.poll", "ryla.cancel_remote"
+POLL_TASK, CANCEL_TASK, ADOPT_TASK = "ryla.poll", "ryla.cancel_remote", "ryla.adopt_remote"
 
 _BY_NAME: dict[str, dict[str, Any]] = {
     POLL_TASK: {"queue": POLLS, "priority": 0},
     CANCEL_TASK: {"queue": MAINTENANCE},
+    ADOPT_TASK: {"queue": MAINTENANCE},
     "ryla.generate_image": {"queue": JOBS},
     "ryla.run_endpoint": {"queue": JOBS},
 }

@@ -20,7 +20,16 @@ from ryla_tasks.errors import (
     RequestRejected,
     StoreError,
 )
-from ryla_tasks.jobs.lifecycle import Decision, NotAccepted, Observation, OutcomeUnknown, Step, Surroundings, advance
+from ryla_tasks.jobs.lifecycle import (
+    Decision,
+    NotAccepted,
+    Observation,
+    OutcomeUnknown,
+    Step,
+    StillUnknown,
+    Surroundings,
+    advance,
+)
 from ryla_tasks.jobs.planner import first_gap
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import State
@@ -29,6 +38,7 @@ from ryla_tasks.store.jobs import Accepted, Claim, Refusal, Refused
 from ryla_tasks.tasks.messages import send_cancel, send_poll, send_step
 from ryla_tasks.tasks.outcome import carry_out, may_retry
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
+from ryla_tasks.tasks.webhook_token import webhook_of
 
 if TYPE_CHECKING:
     from ryla_tasks.tasks.base import ServerlessTask
@@ -87,7 +97,7 @@ def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None
     if isinstance(claim, Refused):
         return _refused(app, runtime, claim)
     if claim.lost:
-        _settle(app, runtime, claim, OutcomeUnknown())
+        _settle(app, runtime, claim, StillUnknown() if claim.record.state is State.UNKNOWN else OutcomeUnknown())
         return True
     _send(app, runtime, claim)
     return True
@@ -111,7 +121,8 @@ def _send(app: Celery, runtime: Runtime, claim: Claim) -> None:
         if not claim.durable or claim.age() > LEASE_MARGIN_S / 2:
             _put_back(app, runtime, claim)
             return
-        remote = provider.run(endpoint_id, payload, policy=policy_of(record))
+        webhook = webhook_of(runtime.settings, record)
+        remote = provider.run(endpoint_id, payload, policy=policy_of(record), webhook=webhook)
     except ProviderError as error:
         _not_answered(app, runtime, claim, error)
     except (ConfigurationError, InvalidJob) as error:
@@ -124,7 +135,7 @@ def _payload(runtime: Runtime, claim: Claim) -> dict[str, Any]:
     job_input: dict[str, Any] = claim.payload
     if not runtime.settings.endpoint(claim.record.spec.endpoint).correlate:
         return job_input
-    return {**job_input, CORRELATION_KEY: _correlation(claim.record)}
+    return {**job_input, CORRELATION_KEY: _correlation(runtime, claim.record)}
 
 
 def policy_of(record: JobRecord) -> Policy:
@@ -133,9 +144,11 @@ def policy_of(record: JobRecord) -> Policy:
     return Policy(execution_timeout=round(spec.execution_timeout_s * 1000), ttl=round(spec.ttl_s * 1000))
 
 
-def _correlation(record: JobRecord) -> dict[str, Any]:
-    """What the input says of the attempt, so that a GPU worker, or a webhook, can name it."""
-    return {"job_id": record.job_id, "attempt": record.attempt, "correlation_id": record.correlation_id}
+def _correlation(runtime: Runtime, record: JobRecord) -> dict[str, Any]:
+    """What the input says of the attempt, so that a GPU worker can name it, and call its webhook when it takes it."""
+    about = {"job_id": record.job_id, "attempt": record.attempt, "correlation_id": record.correlation_id}
+    webhook = webhook_of(runtime.settings, record)
+    return {**about, "webhook": webhook} if webhook else about
 
 
 def _put_back(app: Celery, runtime: Runtime, claim: Claim) -> None:
