@@ -280,7 +280,8 @@ def _under_way(record: JobRecord, job: RemoteJob, now: float, around: Surroundin
     if again:
         observed = replace(observed, message=_RESTARTED, cold=False)
     state = phase_of(record, job, around.outlook, now)
-    observed = waits(observed, record, state, around.outlook, now)
+    if job.status is not RemoteStatus.OTHER:
+        observed = waits(observed, record, state, around.outlook, now)
     event = _telling(record, state, observed, again=again)
     return _again(record.with_(state=state, observed=observed), now, around, event)
 

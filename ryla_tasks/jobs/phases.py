@@ -67,24 +67,27 @@ def waits(observed: Observed, record: JobRecord, state: State, outlook: Outlook,
     usual = outlook.stats.cold if absent else outlook.stats.queue
     return replace(
         observed,
-        waiting=stuck.sentence if stuck else _sentence(state, usual, health if asked_since else None),
+        waiting=stuck.sentence if stuck else _words(state, usual, health if asked_since else None),
         stuck=str(stuck or ""),
         cold=observed.cold or (asked_since and absent),
         starts_at=0.0 if stuck or not usual.enough else round(record.submitted + usual.p50, 1),
     )
 
 
-def _sentence(state: State, usual: Spread, health: Health | None) -> str:
-    """"Starting a GPU, usually 45-90 s". A place in line is told where it is known: nobody overtakes in RunPod's
-    queue, so whoever was counted before a later look has at most all the others before him."""
-    words = state.sentence
+def _words(state: State, usual: Spread, health: Health | None) -> str:
+    """What is known beyond the state's own sentence, or nothing: "Starting a GPU, usually 45-90 s".
+
+    A place in line is told where it is known. Nobody overtakes in RunPod's queue, so whoever was counted by a later
+    look has at most all the others before him.
+    """
     if state is State.WAITING and health is not None and health.up and 1 < health.queued <= _LONGEST_LINE:
         before = health.queued - 1
-        return f"{words}: at most {before} {'job' if before == 1 else 'jobs'} before yours"
+        return f"{state.sentence}: at most {before} {'job' if before == 1 else 'jobs'} before yours"
     low, high = _fives(usual.low), _fives(usual.high)
     if not usual.enough or high < 5:
-        return words
-    return f"{words}, usually {low}-{high} s" if low < high else f"{words}, usually about {high} s"
+        return ""
+    span = f"about {high} s" if low == high else f"{low}-{high} s" if low else f"up to {high} s"
+    return f"{state.sentence}, usually {span}"
 
 
 def _fives(seconds: float) -> int:

@@ -27,6 +27,11 @@
 --     idem:N:USER:KEY   string  "DIGEST ID" of the job made under an idempotency key
 --     tomb:ID           string  a job that came without a record of its own is over; kept 30 days
 --     aliases:ID        set     jobs that end as this one does
+--     health:TARGET     string  what is known of a target since somebody last waited there (JSON of a `Watch`)
+--     asked:TARGET      string  nobody asks /health before this expires; its value is the right to record the answer
+--     stats:TARGET      list    a sample of each attempt that ended, the newest first, capped
+--     alerts            stream  what an operator should know, capped
+--     alerted:WHAT      string  the same is not told again before this expires
 --     idx:all | idx:user:U | idx:kind:K | idx:endpoint:E | idx:state:S   zsets of job ids by creation
 --     counters          hash    what happened how often
 --
@@ -60,6 +65,9 @@ local ORPHAN_RESEND_MS = 30000
 local DUE_SLACK_US = 100000
 local FAR_MS = 30000
 local EVENTS_KEPT = 500
+local SAMPLES_KEPT = 500
+local ALERTS_KEPT = 1000
+local HEALTH_KEPT_S = 604800
 
 local function count(name, n) redis.call('HINCRBY', key('counters'), name, n or 1) end
 
@@ -445,7 +453,7 @@ return {int(lease), int(NOW), flight, #ids >= a.most and 1 or 0, -1, rows}
 -- Carry out what was decided about claimed jobs. Returns {ms until a poll message is due or -1, words, deliveries}.
 --   a = {from, fence, items, target?, last?, hold_ms?}
 --   item = {id, old, new, to, in_ms, observed?, retries?, unanswered?, event?, meta?, ending?, keep?, output?, message?}
--- `message` asks for the job's envelope, to send the message of its next step.
+-- `message` asks for the job's envelope, to send the message of its next step; `sample` goes to the target's history.
 local a = cjson.decode(ARGV[1])
 
 -- How a job ends that was asked to stop, maybe after it was claimed: there is no new attempt, and no other end than
@@ -470,6 +478,10 @@ for i, item in ipairs(a.items) do
   else
     words[i] = 'settled'
     if nudged[i] == 1 then redis.call('SREM', key('nudged', a.target), id) end
+    if item.sample and a.target then
+      redis.call('LPUSH', key('stats', a.target), item.sample)
+      redis.call('LTRIM', key('stats', a.target), 0, SAMPLES_KEPT - 1)
+    end
     local stop = stopping(job, item)
     if item.observed then redis.call('HSET', job, 'observed', item.observed) end
     if stop and not item.ending then
@@ -602,6 +614,33 @@ return {nudge(ARGV[1], f[2]), f[2]}
 -- A 429: no call of this kind to the target for a while.
 local a = cjson.decode(ARGV[1])
 hold(a.target, a.op, a.ms)
+return 1
+
+-- operation: look allow-oom
+-- What the fleet knows of a target. With `ask_ms`, take the right to ask its /health, which is given once in that time;
+-- `samples` says whether to return them. Returns {now, right or '', watch or nil, samples}.
+local a = cjson.decode(ARGV[1])
+local right = ''
+if a.ask_ms and redis.call('SET', key('asked', a.target), int(NOW), 'NX', 'PX', a.ask_ms) then right = int(NOW) end
+local samples = a.samples and redis.call('LRANGE', key('stats', a.target), 0, -1) or {}
+return {int(NOW), right, redis.call('GET', key('health', a.target)), samples}
+
+-- operation: record_health allow-oom
+-- What /health said and what follows from it, by whoever has the right to ask. Returns 1 where it counted.
+local a = cjson.decode(ARGV[1])
+if redis.call('GET', key('asked', a.target)) ~= a.right then return 0 end
+redis.call('SET', key('health', a.target), ARGV[2], 'EX', HEALTH_KEPT_S)
+return 1
+
+-- operation: alert allow-oom
+-- Tell the operator, once: while it goes on, and for `quiet_ms` after, the same is not told again. Returns 1 where told.
+local a = cjson.decode(ARGV[1])
+if not redis.call('SET', key('alerted', a.what), 1, 'NX', 'PX', a.quiet_ms) then
+  redis.call('PEXPIRE', key('alerted', a.what), a.quiet_ms)
+  return 0
+end
+redis.call('XADD', key('alerts'), 'MAXLEN', '~', ALERTS_KEPT, '*', 'e', ARGV[2])
+count('alerts')
 return 1
 
 -- operation: load no-writes

@@ -17,6 +17,7 @@ from ryla_tasks.errors import JobNotFound
 from ryla_tasks.jobs.lifecycle import Decision, Step, cancelled_ending
 from ryla_tasks.jobs.record import CancelReason, JobRecord, JobSpec
 from ryla_tasks.jobs.states import State
+from ryla_tasks.jobs.stats import sample_of
 from ryla_tasks.store.codec import Meta, decode_record, dumps, event_json, pack_input, unpack_input
 from ryla_tasks.store.scripts import Scripts
 
@@ -441,6 +442,9 @@ class JobStore:
             item["unanswered"] = dumps(after.unanswered)
         if after.ending is not None:
             item["ending"] = json.dumps(after.ending)
+        sample = sample_of(before, after, now)
+        if sample is not None:
+            item["sample"] = sample.to_json()
         if decision.output is not None:
             item["output"] = json.dumps(decision.output)
         if decision.step is not Step.POLL:

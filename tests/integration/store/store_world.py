@@ -179,6 +179,7 @@ class World:
                 b"hash": lambda n: self.client.hgetall(n),
                 b"set": lambda n: self.client.smembers(n),
                 b"zset": lambda n: dict(self.client.zrange(n, 0, -1, withscores=True)),
+                b"list": lambda n: self.client.lrange(n, 0, -1),
                 b"stream": lambda n: self.client.xrange(n),
             }[kind]
             found[key] = read(name)
