@@ -21,6 +21,7 @@ from celery.exceptions import Reject
 from celery.result import AsyncResult
 from kombu.utils.uuid import uuid
 
+from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import ConfigurationError, InvalidJob, JobError, StoreError, TransientError
 from ryla_tasks.jobs.lifecycle import Step
 from ryla_tasks.tasks import eager, enqueue
@@ -130,7 +131,9 @@ class ServerlessTask(Task[Any, Any]):
     def _adopt(self, args: Any, kwargs: dict[str, Any]) -> None:
         """Accept a job whose message came without a record. While Redis is away it stays with the broker."""
         try:
+            crashpoint("before_adoption_recorded")
             enqueue.adopt(self, args, kwargs)
+            crashpoint("after_adoption_before_submit")
         except StoreError as error:
             raise Reject(error, requeue=True) from error
 
@@ -167,6 +170,7 @@ class ServerlessTask(Task[Any, Any]):
 
     def on_success(self, _retval: Any, task_id: str, _args: Any, _kwargs: Any) -> None:
         """Celery has stored the result: nothing more is owed."""
+        crashpoint("after_return_before_delivered")
         self._owed_nothing(task_id)
 
     def on_failure(self, _exc: Exception, task_id: str, _args: Any, _kwargs: Any, _einfo: Any) -> None:

@@ -15,6 +15,7 @@ from celery.exceptions import Ignore
 
 from ryla_tasks.artifacts import collect, decode_output, fetch_url
 from ryla_tasks.artifacts.base import ArtifactError
+from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import JobError, ProviderError, RemoteJobNotFound, StoreError
 from ryla_tasks.jobs.ending import raised
 from ryla_tasks.jobs.lifecycle import (
@@ -67,6 +68,7 @@ def deliver(task: ServerlessTask) -> Any:
     if isinstance(claim, Refused):
         raise Ignore
     setattr(task.request, _CLAIM, claim)
+    crashpoint("after_deliver_claim")
     record = claim.record
     if not record.state.ended:
         with runtime.lane.room(_PLACE) as admitted:
@@ -130,7 +132,9 @@ def _collect(app: Celery, runtime: Runtime, claim: Claim, *, own: str) -> JobRec
     around = Surroundings(may_retry=may_retry(app, record.spec.task), draw=random.uniform)
     decision = advance(record, observation, claim.clock(), around)
     keep = bool(own) and decision.record.state.ended
+    crashpoint("after_artifacts_before_settle")
     settled = runtime.store.settle(claim, decision, keep=keep)
+    crashpoint("after_deliver_settle_before_return")
     carry_out(app, claim, decision, settled, own=own if keep else "")
     return decision.record if all(settled.counted) else record
 
@@ -141,6 +145,7 @@ def observe_output(runtime: Runtime, record: JobRecord, kept: Any, now: float) -
         remote = _remote(runtime, record, kept)
         if remote.status is not RemoteStatus.COMPLETED:
             return Seen(remote)
+        crashpoint("after_fetch_before_artifacts")
         return Collected(_result(runtime, record, remote, now))
     except JobError as error:
         return OutputBad(error)

@@ -11,6 +11,7 @@ from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
+from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import (
     ConfigurationError,
     EnqueueUnknown,
@@ -157,6 +158,7 @@ class _Wish:
         )
         created = self._create(new)
         self.word, self.job_id = created.word, created.job_id
+        crashpoint("after_create_before_send")
         if created.word is Creation.CONFLICT:
             raise IdempotencyConflict(
                 f"idempotency_key: {self.spec.idempotency_key!r} stands for a job with another input; use a new key",

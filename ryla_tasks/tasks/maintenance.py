@@ -6,6 +6,7 @@ import logging
 
 from celery import Celery
 
+from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import RemoteJobNotFound, RequestRejected
 from ryla_tasks.jobs.remote import RemoteStatus
 from ryla_tasks.jobs.states import POLLED
@@ -55,6 +56,7 @@ def adopt_remote(app: Celery, job_id: str, attempt: int, remote_id: str) -> None
         logger.warning("adopt.no_such_job job=%s attempt=%d remote=%s", job_id, attempt, remote_id)
         return
     logger.info("adopt.found job=%s attempt=%d remote=%s status=%s", job_id, attempt, remote_id, remote.status)
+    crashpoint("after_adoption_ask_before_record")
     if attempt != record.attempt and remote.status is RemoteStatus.COMPLETED:
         _word, deliveries = runtime.store.adopt_twin(record, target, remote_id, now)
         send_deliveries(app, deliveries)
@@ -71,7 +73,9 @@ def adopt_remote(app: Celery, job_id: str, attempt: int, remote_id: str) -> None
 def _cancel(runtime: Runtime, target: str, remote_id: str) -> None:
     provider, endpoint_id = runtime.provider(target)
     try:
+        crashpoint("before_remote_cancel")
         answer = provider.cancel(endpoint_id, remote_id)
+        crashpoint("after_remote_cancel")
     except (RemoteJobNotFound, RequestRejected) as error:
         # It has ended, or never was: the next poll says which.
         logger.info("cancel.nothing target=%s remote=%s error=%s", target, remote_id, type(error).__name__)

@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from celery import Celery
 
+from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import ProviderError, RateLimited, RemoteJobNotFound
 from ryla_tasks.jobs.lifecycle import Decision, Missing, NoAnswer, Observation, Seen, Surroundings, Trouble, advance
 from ryla_tasks.jobs.record import JobRecord
@@ -57,6 +58,7 @@ def ride(app: Celery, target_id: str) -> None:
             most_rides=max(1, target.limits.status_concurrent // RIDE_THREADS),
         )
         if claimed.records:
+            crashpoint("after_poll_claim")
             _ride(app, runtime, claimed)
         send_poll(app, target_id, claimed.wake_s)
     if claimed.more:
@@ -132,7 +134,9 @@ def _settle(
             # A 429 is nobody's fault: the rest is spread behind it at the limit's rate.
             decision = Decision(record, decision.step, hold_s + place / rate.per_s)
         pairs.append((record, decision))
+    crashpoint("after_ask_before_settle")
     settled = runtime.store.settle_ride(claimed, pairs, last=last, hold_s=hold_s)
+    crashpoint("after_poll_settle_before_message")
     follow(app, settled, {record.job_id: decision for record, decision in pairs})
     send_poll(app, claimed.target, settled.wake_s)
     return sum(settled.counted)

@@ -12,6 +12,7 @@ from celery import Celery
 from celery.exceptions import Ignore
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
+from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import (
     ConfigurationError,
     InvalidJob,
@@ -96,6 +97,7 @@ def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None
     )
     if isinstance(claim, Refused):
         return _refused(app, runtime, claim)
+    crashpoint("after_submit_claim")
     if claim.lost:
         _settle(app, runtime, claim, StillUnknown() if claim.record.state is State.UNKNOWN else OutcomeUnknown())
         return True
@@ -122,7 +124,9 @@ def _send(app: Celery, runtime: Runtime, claim: Claim) -> None:
             _put_back(app, runtime, claim)
             return
         webhook = webhook_of(runtime.settings, record)
+        crashpoint("before_submit")
         remote = provider.run(endpoint_id, payload, policy=policy_of(record), webhook=webhook)
+        crashpoint("after_submit_before_record")
     except ProviderError as error:
         _not_answered(app, runtime, claim, error)
     except (ConfigurationError, InvalidJob) as error:
@@ -168,6 +172,7 @@ def _not_answered(app: Celery, runtime: Runtime, claim: Claim, error: ProviderEr
 
 
 def _settle(app: Celery, runtime: Runtime, claim: Claim, observation: Observation) -> None:
+    crashpoint("after_refusal_before_settle")
     record = claim.record
     around = Surroundings(may_retry=may_retry(app, record.spec.task), draw=random.uniform)
     decision = advance(record, observation, claim.clock(), around)
@@ -175,7 +180,9 @@ def _settle(app: Celery, runtime: Runtime, claim: Claim, observation: Observatio
         "submit.%s job=%s endpoint=%s state=%s in_s=%.1f",
         type(observation).__name__, record.job_id, record.spec.endpoint, decision.record.state, decision.in_s,
     )  # fmt: skip
-    carry_out(app, claim, decision, runtime.store.settle(claim, decision))
+    settled = runtime.store.settle(claim, decision)
+    crashpoint("after_submit_settle_before_message")
+    carry_out(app, claim, decision, settled)
 
 
 def _accept(app: Celery, runtime: Runtime, claim: Claim, remote_id: str) -> None:
@@ -186,6 +193,7 @@ def _accept(app: Celery, runtime: Runtime, claim: Claim, remote_id: str) -> None
         "submit.accepted job=%s endpoint=%s remote=%s orphan=%s",
         record.job_id, record.spec.endpoint, remote_id, accepted.orphan,
     )  # fmt: skip
+    crashpoint("after_record_before_poll")
     send_poll(app, record.target, accepted.wake_s)
     if accepted.cancelling:
         send_cancel(app, job_id=record.job_id)

@@ -15,6 +15,7 @@ from typing import Any
 import click
 from celery import Celery, bootsteps
 
+from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import RylaError
 from ryla_tasks.jobs.lifecycle import Step
 from ryla_tasks.store.jobs import Delivery
@@ -49,6 +50,8 @@ def sweep_once(app: Celery) -> int:
     """Do one sweep and send what it found; returns how many messages that were."""
     store = runtime_of(app).store
     swept = store.sweep(grace_s=GRACE_S, most=MOST, most_resends=MOST_RESENDS)
+    if swept.wakes or swept.messages:
+        crashpoint("after_sweep_before_send")
     for target in swept.wakes:
         send_poll(app, target, 0.0)
     for kind, job_id, envelope in swept.messages:
