@@ -44,7 +44,7 @@ POINTS: Mapping[str, str] = {
     "before_remote_cancel": "A job is to stop; the endpoint has not been told.",
     "after_remote_cancel": "The endpoint was told to cancel; the record does not know.",
     "after_sweep_before_send": "The sweep has moved on what it found overdue; the messages are not sent.",
-    "after_adoption_ask_before_record": "A webhook named a remote job, which the endpoint confirmed; it is not recorded.",
+    "after_adoption_ask_before_record": "The endpoint confirmed a remote job that a webhook named; it is not recorded.",
 }
 
 
