@@ -135,6 +135,11 @@ class Endpoint(BaseModel):
         le=30,
         description="The longest time between two questions about one job. At most 30. Default 10 / 30 / 15.",
     )
+    on_stuck: Literal["wait"] = Field(
+        default="wait",
+        description="What becomes of waiting jobs when no worker can come: wait, until their deadline. An event and an "
+        "alert are raised in any case.",
+    )
     correlate: bool = Field(
         default=True,
         description="Whether a job's input says under `ryla` which job and attempt it is, so that a GPU worker can "

@@ -142,6 +142,28 @@ class Settings(BaseSettings):
         "Needed with webhook_url. Calls made under an earlier secret are refused.",
     )
 
+    # --- Cold starts and stuck queues ---
+    health_interval_s: float = Field(
+        default=30,
+        ge=1,
+        le=60,
+        description="How often an endpoint's /health is asked, in seconds, by all workers together, and only while a "
+        "job waits there.",
+    )
+    stuck_after_s: float = Field(
+        default=480,
+        ge=1,
+        le=86_400,
+        description="How long jobs may wait while there is no worker at all, or only throttled ones, until the "
+        "endpoint counts as stuck, in seconds. The default is the worst cold start seen.",
+    )
+    stuck_unhealthy_after_s: float = Field(
+        default=120,
+        ge=1,
+        le=86_400,
+        description="The same for workers that crash or do not get ready, in seconds.",
+    )
+
     # --- Artifacts and workflows ---
     artifacts: ArtifactsUrl = Field(
         default="file://./ryla-artifacts",

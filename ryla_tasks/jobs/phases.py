@@ -43,35 +43,52 @@ class Outlook:
 
 NOTHING_KNOWN = Outlook()
 
+_BEFORE_RUNNING = frozenset({State.WAITING, State.STARTING})
+
 
 def phase_of(record: JobRecord, job: RemoteJob, outlook: Outlook, now: float) -> State:
-    """The state that a status which is no end stands for; a word not known here tells nothing new."""
+    """The state that a status which is no end stands for; a word not known here tells nothing new.
+
+    Processes look at different moments: one that knows nothing newer than what the record came from changes nothing.
+    """
     if job.status is RemoteStatus.IN_PROGRESS:
         return State.RUNNING
     if job.status is not RemoteStatus.IN_QUEUE and record.state in POLLED:
         return record.state
     health = outlook.health(now)
-    return State.STARTING if health and health.starting else State.WAITING
+    if health is None or not _is_news(outlook, record.observed, now):
+        return record.state if record.state in _BEFORE_RUNNING else State.WAITING
+    return State.STARTING if health.starting else State.WAITING
 
 
 def waits(observed: Observed, record: JobRecord, state: State, outlook: Outlook, now: float) -> Observed:
     """What was observed, with what the outlook adds: what a waiting job is told, when it is likely to run, and for
     how long; and whether it has met a cold start, which it has if /health, asked since its submit, shows no worker."""
-    observed = replace(observed, run_s=_whole(outlook.stats.run))
+    observed = replace(observed, run_s=observed.run_s or _whole(outlook.stats.run))
     if state is State.RUNNING:
         return replace(observed, waiting="", stuck="", starts_at=0.0)
-    health, watch = outlook.health(now), outlook.now(now)
+    watch = outlook.now(now)
+    if not _is_news(outlook, observed, now) and (observed.waiting or observed.asked):
+        return observed
+    health = outlook.health(now)
     asked_since = health is not None and health.at >= record.submitted
     absent = health is not None and not health.up
     stuck = watch.cause if watch and watch.stuck else None
     usual = outlook.stats.cold if absent else outlook.stats.queue
     return replace(
         observed,
+        asked=watch.at if watch else 0.0,
         waiting=stuck.sentence if stuck else _words(state, usual, health if asked_since else None),
         stuck=str(stuck or ""),
         cold=observed.cold or (asked_since and absent),
         starts_at=0.0 if stuck or not usual.enough else round(record.submitted + usual.p50, 1),
     )
+
+
+def _is_news(outlook: Outlook, observed: Observed, now: float) -> bool:
+    """Whether the watch is newer than the one that the record was written by."""
+    watch = outlook.now(now)
+    return watch is not None and watch.at > observed.asked
 
 
 def _words(state: State, usual: Spread, health: Health | None) -> str:

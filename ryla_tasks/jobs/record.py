@@ -98,9 +98,9 @@ class Observed:
     """What the polls of one attempt have seen so far. Times are seconds unless they say `_ms`.
 
     `banked_ms` is the execution time of runs that the platform broke off and dispatched again: it is paid for too.
-    `waiting` is what to tell while it waits at the cloud, `starts_at` when it is likely to run and `run_s` for how
-    long, both from its target's history and 0 where that is too short; `stuck` is the cause for which no worker can
-    come; `cold` says that it has met a cold start.
+    `asked` is when the target's health was asked that the phase came from, `waiting` what to tell while it waits at the
+    cloud, `starts_at` when it is likely to run and `run_s` for how long, both from its target's history and 0 where
+    that is too short; `stuck` is the cause for which no worker can come; `cold` says that it has met a cold start.
     """
 
     percent: float = 0.0
@@ -118,6 +118,7 @@ class Observed:
     missing_since: float = 0.0
     troubles: int = 0
     trouble: str = ""
+    asked: float = 0.0
     waiting: str = ""
     stuck: str = ""
     cold: bool = False

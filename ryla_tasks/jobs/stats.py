@@ -19,42 +19,56 @@ ENOUGH = 3
 #: A wait shorter than this was none for a worker to start.
 _SHORTEST_COLD_S = 1.0
 
+_AT_THE_CLOUD = POLLED | {State.COLLECTING}
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """How one attempt went. `delay_s` is RunPod's delayTime, from the submit to a worker's taking it; in a cold one
-    that is the length of the cold start. None where the cloud gave no number."""
+    """How one attempt went. `sent` is when it was submitted, `cold` says that it had to wait for a worker to start.
 
-    at: float
+    `delay_s` is RunPod's delayTime, from the submit to a worker's taking it, `run_s` its executionTime. None where the
+    cloud gave no number.
+    """
+
+    sent: float
     outcome: State
     cold: bool = False
     delay_s: float | None = None
     run_s: float | None = None
 
+    @property
+    def began(self) -> float:
+        """When a worker took it."""
+        return self.sent + (self.delay_s or 0.0)
+
     def to_json(self) -> str:
-        return json.dumps(
-            [round(self.at), self.outcome, int(self.cold), self.delay_s, self.run_s], separators=(",", ":")
-        )
+        values = [round(self.sent, 1), self.outcome, int(self.cold), self.delay_s, self.run_s]
+        return json.dumps(values, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Read what `to_json` wrote."""
-        at, outcome, cold, delay_s, run_s = json.loads(text)
-        return cls(at, State(outcome), bool(cold), delay_s, run_s)
+        sent, outcome, cold, delay_s, run_s = json.loads(text)
+        return cls(sent, State(outcome), bool(cold), delay_s, run_s)
 
 
-def sample_of(before: JobRecord, after: JobRecord, now: float) -> Sample | None:
-    """The sample of an attempt that this change ends: the cloud is done with it, one way or another."""
-    if before.state not in POLLED or after.state in POLLED:
+def sample_of(before: JobRecord, after: JobRecord) -> Sample | None:
+    """The sample of an attempt at the cloud that this change ends, with an output or without, or None."""
+    if before.state not in _AT_THE_CLOUD or after.state in _AT_THE_CLOUD:
         return None
     # A new attempt starts with a clean sheet; what is known of the old one stands in the record before.
-    seen = before.observed if after.state is State.QUEUED else after.observed
-    delay_s = None if seen.delay_ms is None else round(seen.delay_ms / 1000, 1)
-    done = after.state is State.COLLECTING
-    run_s = None if not done or seen.execution_ms is None else round(seen.execution_ms / 1000, 1)
-    outcome = State.COMPLETED if done else State.FAILED if after.state is State.QUEUED else after.state
+    again = after.state is State.QUEUED
+    seen = before.observed if again else after.observed
+    timings = ((after.ending or {}).get("result") or {}).get("timings") or {}
+    delay_s = timings.get("waited_s", _seconds(seen.delay_ms))
+    done = after.state is State.COMPLETED
+    run_s = timings.get("executed_s", _seconds(seen.execution_ms)) if done else None
     cold = before.observed.cold and delay_s is not None and delay_s >= _SHORTEST_COLD_S
-    return Sample(now, outcome, cold, delay_s, run_s)
+    return Sample(before.submitted, State.FAILED if again else after.state, cold, delay_s, run_s)
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +104,14 @@ class Spread:
 class EndpointStats:
     """What the last few hundred attempts at a target were like. `since` and `until` are the first and last of them.
 
-    `queue` is the wait of those without a cold start. `failure_rate` is the share that ended otherwise than with an
-    output, cancelled ones left out; None where there is none to count.
+    `cold` is the length of cold starts: jobs that waited for the same one count once there, and each in `cold_jobs`,
+    with all the seconds that they waited in `cold_wait_s`. `queue` is the wait of the others. `failure_rate` is the
+    share that ended otherwise than with an output, cancelled ones left out; None where there is none to count.
     """
 
     jobs: int = 0
+    cold_jobs: int = 0
+    cold_wait_s: float = 0.0
     since: float = 0.0
     until: float = 0.0
     cold: Spread = Spread()
@@ -107,11 +124,14 @@ class EndpointStats:
         if not samples:
             return cls()
         judged = [sample.outcome is not State.COMPLETED for sample in samples if sample.outcome is not State.CANCELLED]
+        cold = [sample for sample in samples if sample.cold]
         return cls(
             jobs=len(samples),
-            since=min(sample.at for sample in samples),
-            until=max(sample.at for sample in samples),
-            cold=Spread.of(sample.delay_s for sample in samples if sample.cold),
+            cold_jobs=len(cold),
+            cold_wait_s=sum(sample.delay_s or 0.0 for sample in cold),
+            since=min(sample.sent for sample in samples),
+            until=max(sample.sent for sample in samples),
+            cold=Spread.of(sample.delay_s for sample in _first_ones(cold)),
             queue=Spread.of(sample.delay_s for sample in samples if not sample.cold),
             run=Spread.of(sample.run_s for sample in samples),
             failure_rate=sum(judged) / len(judged) if judged else None,
@@ -120,7 +140,7 @@ class EndpointStats:
     @property
     def cold_share(self) -> float | None:
         """The share of the attempts that waited for a cold start."""
-        return self.cold.count / self.jobs if self.jobs else None
+        return self.cold_jobs / self.jobs if self.jobs else None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -128,6 +148,8 @@ class EndpointStats:
             "since": self.since or None,
             "until": self.until or None,
             "cold_share": self.cold_share,
+            "cold_jobs": self.cold_jobs,
+            "cold_wait_s": round(self.cold_wait_s, 1),
             "cold_start": self.cold.to_json(),
             "queue": self.queue.to_json(),
             "run": self.run.to_json(),
@@ -136,6 +158,16 @@ class EndpointStats:
 
 
 NO_STATS = EndpointStats()
+
+
+def _first_ones(cold: Sequence[Sample]) -> list[Sample]:
+    """Of the jobs that waited for the same cold start, the one that a worker took first: its wait is the cold start,
+    that of the others is queueing as well. Whoever was sent before that moment waited for the same."""
+    first: list[Sample] = []
+    for sample in sorted(cold, key=lambda one: one.began):
+        if not first or sample.sent > first[-1].began:
+            first.append(sample)
+    return first
 
 
 def _at(ordered: list[float], share: float) -> float:

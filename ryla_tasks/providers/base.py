@@ -89,8 +89,9 @@ class Provider(Protocol):
         """Have the cloud run a FAILED or TIMED_OUT job again under the same id. Never repeated here."""
         ...
 
-    def health(self, endpoint_id: str) -> EndpointHealth:
-        """Counts of jobs and workers. An existing endpoint with no worker at all answers too."""
+    def health(self, endpoint_id: str, *, within_s: float | None = None) -> EndpointHealth:
+        """Counts of jobs and workers. An existing endpoint with no worker at all answers too. With `within_s` it is
+        asked once, and takes no longer."""
         ...
 
     def purge(self, endpoint_id: str) -> int:

@@ -149,8 +149,12 @@ class RunPod(Provider):
         parse = partial(parse_job, remote_id=remote_id)
         return self._ask("POST", "retry", endpoint_id, remote_id, parse, fresh=True)
 
-    def health(self, endpoint_id: str) -> EndpointHealth:
-        """GET /health. Raises `EndpointNotFound` for an endpoint that does not exist."""
+    def health(self, endpoint_id: str, *, within_s: float | None = None) -> EndpointHealth:
+        """GET /health; with `within_s` once, in so many seconds. Raises `EndpointNotFound` for an endpoint that does
+        not exist."""
+        if within_s is not None:
+            deadline = time.monotonic() + within_s
+            return self._ask("GET", "health", endpoint_id, None, parse_health, deadline=deadline)
         return self._ask_again("GET", "health", endpoint_id, None, parse_health)
 
     def purge(self, endpoint_id: str) -> int:

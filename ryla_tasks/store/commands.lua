@@ -453,7 +453,8 @@ return {int(lease), int(NOW), flight, #ids >= a.most and 1 or 0, -1, rows}
 -- Carry out what was decided about claimed jobs. Returns {ms until a poll message is due or -1, words, deliveries}.
 --   a = {from, fence, items, target?, last?, hold_ms?}
 --   item = {id, old, new, to, in_ms, observed?, retries?, unanswered?, event?, meta?, ending?, keep?, output?, message?}
--- `message` asks for the job's envelope, to send the message of its next step; `sample` goes to the target's history.
+-- `message` asks for the job's envelope, to send the message of its next step; `sample` is a target and what to add to
+-- its history.
 local a = cjson.decode(ARGV[1])
 
 -- How a job ends that was asked to stop, maybe after it was claimed: there is no new attempt, and no other end than
@@ -478,9 +479,10 @@ for i, item in ipairs(a.items) do
   else
     words[i] = 'settled'
     if nudged[i] == 1 then redis.call('SREM', key('nudged', a.target), id) end
-    if item.sample and a.target then
-      redis.call('LPUSH', key('stats', a.target), item.sample)
-      redis.call('LTRIM', key('stats', a.target), 0, SAMPLES_KEPT - 1)
+    if item.sample then
+      local stats = key('stats', item.sample[1])
+      redis.call('LPUSH', stats, item.sample[2])
+      redis.call('LTRIM', stats, 0, SAMPLES_KEPT - 1)
     end
     local stop = stopping(job, item)
     if item.observed then redis.call('HSET', job, 'observed', item.observed) end

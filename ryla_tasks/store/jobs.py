@@ -442,9 +442,9 @@ class JobStore:
             item["unanswered"] = dumps(after.unanswered)
         if after.ending is not None:
             item["ending"] = json.dumps(after.ending)
-        sample = sample_of(before, after, now)
+        sample = sample_of(before, after)
         if sample is not None:
-            item["sample"] = sample.to_json()
+            item["sample"] = [before.target, sample.to_json()]
         if decision.output is not None:
             item["output"] = json.dumps(decision.output)
         if decision.step is not Step.POLL:

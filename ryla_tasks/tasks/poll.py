@@ -19,6 +19,7 @@ from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import ProviderError, RateLimited, RemoteJobNotFound
 from ryla_tasks.jobs.lifecycle import Decision, Missing, NoAnswer, Observation, Seen, Surroundings, Trouble, advance
 from ryla_tasks.jobs.record import JobRecord
+from ryla_tasks.jobs.remote import RemoteStatus
 from ryla_tasks.providers import Provider
 from ryla_tasks.store.jobs import Ride
 from ryla_tasks.tasks.messages import send_poll
@@ -75,7 +76,7 @@ def _ride(app: Celery, runtime: Runtime, claimed: Ride) -> None:
         return
     callers = runtime.callers(claimed.target)
     asking = {callers.submit(_ask, provider, endpoint_id, record.remote_id): record for record in claimed.records}
-    settled = 0
+    settled, waited_s = 0, 0.0
     while asking:
         done, _ = wait(asking, timeout=min(BATCH_S, end - time.monotonic()), return_when=FIRST_COMPLETED)
         if done and len(done) < len(asking):
@@ -88,8 +89,10 @@ def _ride(app: Celery, runtime: Runtime, claimed: Ride) -> None:
             for future in asking:
                 future.cancel()
             asking = {}
+        waited_s = max(waited_s, _waited(seen, claimed.clock()))
         if seen or not asking:
             settled += _settle(app, runtime, claimed, seen, last=not asking)
+    runtime.outlooks.refresh(claimed.target, callers, waited_s=waited_s)
     logger.debug("poll.ride target=%s claimed=%d settled=%d", claimed.target, len(claimed.records), settled)
 
 
@@ -111,6 +114,16 @@ def _observed(future: Future[Observation]) -> Observation:
     return future.result()
 
 
+def _waited(seen: list[tuple[JobRecord, Observation]], now: float) -> float:
+    """The longest time, in seconds, that one of these jobs has waited for a GPU worker; 0 where none waits."""
+    waiting = (
+        now - record.submitted
+        for record, observation in seen
+        if isinstance(observation, Seen) and observation.job.status is RemoteStatus.IN_QUEUE
+    )
+    return max(waiting, default=0.0)
+
+
 def _limited(seen: list[tuple[JobRecord, Observation]]) -> float | None:
     """The seconds for which the target wants no calls, if it said so."""
     for _record, observation in seen:
@@ -126,9 +139,10 @@ def _settle(
     now = claimed.clock()
     hold_s = _limited(seen)
     rate = runtime.status_rate(runtime.target(claimed.target))
+    outlook = runtime.outlooks.of(claimed.target)
     pairs: list[tuple[JobRecord, Decision]] = []
     for place, (record, observation) in enumerate(seen):
-        around = Surroundings(claimed.in_flight, rate.per_s, may_retry(app, record.spec.task), random.uniform)
+        around = Surroundings(claimed.in_flight, rate.per_s, may_retry(app, record.spec.task), random.uniform, outlook)
         decision = advance(record, observation, now, around)
         if hold_s is not None and decision.record.state is record.state:
             # A 429 is nobody's fault: the rest is spread behind it at the limit's rate.

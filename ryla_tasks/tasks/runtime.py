@@ -15,12 +15,15 @@ from celery.backends.redis import RedisBackend
 
 from ryla_tasks.artifacts import ArtifactStore, open_store
 from ryla_tasks.errors import ConfigurationError
-from ryla_tasks.providers import Provider
+from ryla_tasks.jobs.stuck import Patience
+from ryla_tasks.providers import EndpointHealth, Provider
 from ryla_tasks.providers.runpod import RunPod, Timeouts
 from ryla_tasks.settings import Settings, Target, get_settings, parse_target_id
 from ryla_tasks.store.codec import Meta
 from ryla_tasks.store.jobs import JobStore, Rate
+from ryla_tasks.store.targets import TargetStore
 from ryla_tasks.tasks.lanes import RideGate, SlowLane
+from ryla_tasks.tasks.outlook import HEALTH_S, Outlooks
 
 __all__ = ["Runtime", "forget", "runtime_of"]
 
@@ -57,6 +60,18 @@ class Runtime:
         prefix = (key.decode() if isinstance(key, bytes) else str(key)).removesuffix("x")
         meta = Meta(prefix, int(getattr(backend, "expires", 0) or _RESULTS_KEPT_S))
         return JobStore(self.client, prefix=self.settings.key_prefix, meta=meta)
+
+    @cached_property
+    def targets(self) -> TargetStore:
+        """What the fleet knows of its targets."""
+        return TargetStore(self.client, prefix=self.settings.key_prefix)
+
+    @cached_property
+    def outlooks(self) -> Outlooks:
+        """What this process knows of them."""
+        settings = self.settings
+        patience = Patience(settings.stuck_after_s, settings.stuck_unhealthy_after_s)
+        return Outlooks(self.targets, self._health, ask_every_s=settings.health_interval_s, patience=patience)
 
     @cached_property
     def artifacts(self) -> ArtifactStore:
@@ -101,6 +116,10 @@ class Runtime:
     def run_rate(self, target: Target) -> Rate:
         """The same for submits."""
         return _rate(target.limits.run_per_10s)
+
+    def _health(self, target_id: str) -> EndpointHealth:
+        provider, endpoint_id = self.provider(target_id)
+        return provider.health(endpoint_id, within_s=HEALTH_S)
 
     def _connect(self, account: str) -> Provider:
         settings = self.settings
