@@ -34,6 +34,8 @@
 --     alerted:WHAT      string  the same is not told again before this expires
 --     idx:all | idx:user:U | idx:kind:K | idx:endpoint:E | idx:state:S   zsets of job ids by creation
 --     counters          hash    what happened how often
+--     recovery          hash    the burst of recovery that goes on: when it began and was last needed, and the
+--                               counters at its beginning
 --
 -- Times are microseconds by the clock of Redis; what comes in and goes out are delays. In a due set the score says
 -- which it is: a due time is a whole millisecond, a lease never is, and its last three digits are the random part
@@ -63,6 +65,8 @@ local function is_lease(score) return score % 1000 ~= 0 end
 local RESEND_FIRST_MS, RESEND_MOST_MS = 5000, 300000
 local ORPHAN_RESEND_MS = 30000
 local DUE_SLACK_US = 100000
+-- A poll this much overdue was not merely behind: its message was lost, or its worker. And what counts as late.
+local OVERDUE_US, LATE_US = 1000000, 15000000
 local FAR_MS = 30000
 local EVENTS_KEPT = 500
 local SAMPLES_KEPT = 500
@@ -438,6 +442,13 @@ end
 local room, wait = 0, 250
 if redis.call('ZCARD', rides) < a.most_rides then room, wait = grant(a.target, 'status', #ids, a.per_s, a.burst) end
 if room == 0 then return {'', int(NOW), flight, 0, wake(a.target, after_ms(wait)), {}} end
+-- The first in line are the latest: how many of those taken came too late, and how many very late.
+local behind = math.min(room, redis.call('ZCOUNT', where, '-inf', int(NOW - OVERDUE_US)))
+if behind > 0 then
+  count('recovered_polls', behind)
+  local late = math.min(room, redis.call('ZCOUNT', where, '-inf', int(NOW - LATE_US)))
+  if late > 0 then count('late_polls', late) end
+end
 local lease = lease_until(a.lease_ms, a.fence)
 local scores, rows = {}, {}
 for i = 1, room do
@@ -644,6 +655,31 @@ end
 redis.call('XADD', key('alerts'), 'MAXLEN', '~', ALERTS_KEPT, '*', 'e', ARGV[2])
 count('alerts')
 return 1
+
+-- operation: note_recovery allow-oom
+-- After a sweep that sent so many messages again. A burst of recovery begins with the first of them, and is over when
+-- for `calm_ms` none was needed. Returns {messages, polls, late polls, ms that it took} of one that is over, else {}.
+local a = cjson.decode(ARGV[1])
+local recovery = key('recovery')
+local function now_counted()
+  local f = redis.call('HMGET', key('counters'), 'recovery_messages', 'recovered_polls', 'late_polls')
+  return tonumber(f[1] or '') or 0, tonumber(f[2] or '') or 0, tonumber(f[3] or '') or 0
+end
+local messages, polls, late = now_counted()
+if a.sent > 0 then
+  count('recovery_messages', a.sent)
+  redis.call('HSETNX', recovery, 'began', int(NOW))
+  redis.call('HSETNX', recovery, 'messages', messages)
+  redis.call('HSETNX', recovery, 'polls', polls)
+  redis.call('HSETNX', recovery, 'late', late)
+  redis.call('HSET', recovery, 'last', int(NOW))
+  return {}
+end
+local f = redis.call('HMGET', recovery, 'began', 'last', 'messages', 'polls', 'late')
+if not f[2] or NOW - f[2] < a.calm_ms * 1000 then return {} end
+redis.call('DEL', recovery)
+count('recoveries')
+return {messages - f[3], polls - f[4], late - f[5], math.ceil((f[2] - f[1]) / 1000)}
 
 -- operation: load no-writes
 -- One record as it stands. Returns {now, fields, position of its last event}.

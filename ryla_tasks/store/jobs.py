@@ -30,6 +30,7 @@ __all__ = [
     "JobStore",
     "NewJob",
     "Rate",
+    "Recovered",
     "Refusal",
     "Refused",
     "Ride",
@@ -182,6 +183,17 @@ class Sweep:
 
     messages: tuple[tuple[str, str, str], ...]
     wakes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A burst of recovery: messages that were tried again, overdue polls that were taken up then, those of them that
+    were more than 15 s late, and how long it went on."""
+
+    tried: int
+    recovered: int
+    late: int
+    seconds: float
 
 
 class JobStore:
@@ -419,6 +431,11 @@ class JobStore:
         texts = [part.decode() for part in messages]
         triples = zip(texts[0::3], texts[1::3], texts[2::3], strict=True)
         return Sweep(tuple(triples), tuple(wake.decode() for wake in wakes))
+
+    def note_recovery(self, sent: int, *, calm_s: float) -> Recovered | None:
+        """Note how many messages a sweep sent again. Returns what a burst of recovery did, once, when it is over."""
+        told = self._scripts.call("note_recovery", dumps({"sent": sent, "calm_ms": round(calm_s * 1000)}))
+        return Recovered(*told[:3], told[3] / 1000) if told else None
 
     def _settle(self, wish: dict[str, Any]) -> Settled:
         wake_ms, words, out = self._scripts.call("settle", dumps(wish))

@@ -42,6 +42,9 @@ GRACE_S = 1.0
 #: The most of one sort that a sweep hands out: a bounded bite, the rest comes with the next.
 MOST = 200
 
+#: When no message had to be sent again for this long, a burst of recovery is over.
+CALM_S = 10.0
+
 #: After this many deliver messages without an end in Celery (five hours) the job is given up as undelivered.
 MOST_RESENDS = 64
 
@@ -64,6 +67,12 @@ def sweep_once(app: Celery) -> int:
     sent = len(swept.wakes) + len(swept.messages)
     if sent:
         logger.info("sweep.sent messages=%d polls=%d", len(swept.messages), len(swept.wakes))
+    recovered = store.note_recovery(sent, calm_s=CALM_S)
+    if recovered is not None:
+        logger.info(
+            "recovery.done tried=%d recovered=%d late=%d seconds=%.1f",
+            recovered.tried, recovered.recovered, recovered.late, recovered.seconds,
+        )  # fmt: skip
     return sent
 
 
