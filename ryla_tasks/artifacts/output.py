@@ -26,8 +26,9 @@ from ryla_tasks.artifacts.files import (
 )
 from ryla_tasks.artifacts.media import OCTET_STREAM
 from ryla_tasks.artifacts.shapes import RawFile, find_files, is_older_comfyui, is_url
-from ryla_tasks.errors import Category, JobError, JobFailed, OutputMissing
+from ryla_tasks.errors import Category, JobError, OutputMissing
 from ryla_tasks.jobs.redact import redacted
+from ryla_tasks.jobs.verdict import reported
 
 __all__ = ["DecodedOutput", "Fetch", "OutputFile", "OutputLimits", "collect", "decode_output"]
 
@@ -126,13 +127,9 @@ def _raise_reported(output: Any) -> None:
     if not isinstance(output, dict):
         return
     if output.get("error"):
-        details = {"error": _text(output["error"])}
-        if output.get("details"):
-            details["details"] = _text(output["details"])
-        raise _error(JobFailed, "The job failed on the GPU worker.", details, Category.RECOVERABLE)
+        raise reported(output["error"], output.get("details"))
     if is_older_comfyui(output) and output.get("status") == "error":
-        details = {"error": _text(output["message"])}
-        raise _error(JobFailed, "The job failed on the GPU worker.", details, Category.RECOVERABLE)
+        raise reported(output["message"])
     if output.get("status") == "success_no_images" and not output.get("images"):
         nothing = {"status": "success_no_images", "errors": _reported_errors(output)}
         raise _error(OutputMissing, "The job finished without making any image.", nothing)

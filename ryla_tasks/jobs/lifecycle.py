@@ -12,10 +12,34 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from ryla_tasks.errors import Category, JobCancelled, JobError, JobExpired, JobFailed, JobTimedOut, ProviderError
+from ryla_tasks.errors import (
+    Category,
+    EndpointNotFound,
+    JobCancelled,
+    JobError,
+    JobExpired,
+    JobFailed,
+    JobTimedOut,
+    ProviderError,
+)
 from ryla_tasks.jobs import verdict
+from ryla_tasks.jobs.absence import REMOTE_RETENTION_S, absence_details, absence_of, endpoint_absence_of
+from ryla_tasks.jobs.attempts import MOST_CRASHES, crashes_with, worth_another
 from ryla_tasks.jobs.backoff import retry_delay
 from ryla_tasks.jobs.ending import described, result_ending
+from ryla_tasks.jobs.observation import (
+    Collected,
+    Missing,
+    NoAnswer,
+    NotAccepted,
+    Observation,
+    OutcomeUnknown,
+    OutputBad,
+    Seen,
+    StillUnknown,
+    Trouble,
+    Uncollected,
+)
 from ryla_tasks.jobs.phases import NOTHING_KNOWN, Outlook, phase_of, waits
 from ryla_tasks.jobs.planner import next_gap
 from ryla_tasks.jobs.progress import advanced, read_report
@@ -24,6 +48,7 @@ from ryla_tasks.jobs.redact import redacted
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
 from ryla_tasks.jobs.runs import known, restarted, spent_ms
 from ryla_tasks.jobs.states import State
+from ryla_tasks.jobs.verdicts import Absence
 
 __all__ = [
     "Collected",
@@ -47,12 +72,6 @@ __all__ = [
 #: The longest cold start that was seen in production.
 WORST_COLD_START_S = 480.0
 
-#: RunPod keeps an async result this long after the job's end (operation-reference.mdx).
-REMOTE_RETENTION_S = 1_800.0
-
-#: A new job may be unknown to /status for a moment, and a live one has been seen to vanish for a while.
-_MISSING_GRACE_S = 60.0
-
 #: A status call's Retry-After is obeyed up to here: looked at later, a job's result might be gone.
 _LONGEST_HOLD_S = REMOTE_RETENTION_S / 2
 
@@ -71,84 +90,6 @@ class Step(StrEnum):
     DELIVER = "deliver"
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The cloud answered."""
-
-    job: RemoteJob
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """The cloud does not know the job (404)."""
-
-
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
-    """The ride ended before the answer came. Nothing is known, and nothing is held against the endpoint."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """The status call went wrong."""
-
-    error: ProviderError
-
-
-@dataclass(frozen=True, slots=True)
-class NotAccepted:
-    """The endpoint surely did not take the job."""
-
-    error: ProviderError
-
-
-@dataclass(frozen=True, slots=True)
-class OutcomeUnknown:
-    """The submit may or may not have been taken. No error: the process that sent it is gone."""
-
-    error: ProviderError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StillUnknown:
-    """The time is over that the policy gave for an unknown submit to turn up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """The output is stored, and this is the result."""
-
-    result: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class OutputBad:
-    """The job completed, and its output is no result."""
-
-    error: JobError
-
-
-@dataclass(frozen=True, slots=True)
-class Uncollected:
-    """The output could not be fetched or stored this time."""
-
-    reason: str
-
-
-Observation = (
-    Seen
-    | Missing
-    | NoAnswer
-    | Trouble
-    | NotAccepted
-    | OutcomeUnknown
-    | StillUnknown
-    | Collected
-    | OutputBad
-    | Uncollected
-)
-
-
 def _never(_error: Exception) -> bool:
     return False
 
@@ -160,13 +101,15 @@ def _middle(low: float, high: float) -> float:
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a decision depends on besides the job: the fleet at its target, the task's retry rule, chance, and what is
-    known of the target."""
+    known of the target. `may_retry` says that the task lists the error, `may_resubmit` that it leaves the decision on a
+    failed remote job to the verdict."""
 
     in_flight: int = 1
     calls_per_s: float = 200.0
     may_retry: Callable[[Exception], bool] = _never
     draw: Callable[[float, float], float] = _middle
     outlook: Outlook = NOTHING_KNOWN
+    may_resubmit: Callable[[Exception], bool] = _never
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +208,7 @@ def _seen(record: JobRecord, job: RemoteJob, now: float, around: Surroundings) -
             error = verdict.remote_time_out(job)
             return _retry_or_end(_billed(record, job, now), error, error, now, around)
         case RemoteStatus.CANCELLED:
-            return _end(_billed(record, job, now), cancelled(record), now)
+            return _end(_billed(record, job, now), verdict.remote_cancelled(job), now)
         case _:
             return _under_way(record, job, now, around)
 
@@ -299,20 +242,33 @@ def _telling(record: JobRecord, state: State, observed: Observed, *, again: bool
 
 
 def _missing(record: JobRecord, now: float, around: Surroundings) -> Decision:
-    if now - record.submitted < _MISSING_GRACE_S:
-        # Also where it is to stop: a job that is not known yet could not be cancelled either.
+    if absence_of(record, now) is Absence.JUST_MADE:
         return _again(record, now, around)
-    since = record.observed.missing_since or now
-    record = record.with_(observed=replace(record.observed, missing_since=since))
-    if now - since < _MISSING_GRACE_S and not record.cancel:
+    observed = record.observed
+    # Where the endpoint itself was not found until now, that says nothing of the job.
+    since = now if observed.trouble == EndpointNotFound.__name__ else observed.missing_since or now
+    record = record.with_(observed=replace(observed, missing_since=since, troubles=0, trouble=""))
+    return _absent(record, absence_of(record, now), now, around)
+
+
+def _absent(record: JobRecord, why: Absence, now: float, around: Surroundings) -> Decision:
+    if why.may_pass:
         return _again(record, now, around)
-    message = "The GPU endpoint no longer knows the job: it, or its result, was dropped there."
-    return _end(record, _error(JobExpired, message, "remote_lost", Category.RECOVERABLE), now)
+    return _end(record, verdict.absent(why, absence_details(record, now)), now)
 
 
 def _trouble(record: JobRecord, error: ProviderError, now: float, around: Surroundings) -> Decision:
-    observed = replace(record.observed, troubles=record.observed.troubles + 1, trouble=type(error).__name__)
-    decision = _again(record.with_(observed=observed), now, around)
+    gone, before = isinstance(error, EndpointNotFound), record.observed
+    since = 0.0 if before.trouble == EndpointNotFound.__name__ and not gone else before.missing_since
+    observed = replace(
+        before,
+        troubles=before.troubles + 1,
+        trouble=type(error).__name__,
+        missing_since=since or (now if gone else 0.0),
+    )
+    record = record.with_(observed=observed)
+    why = endpoint_absence_of(record, now) if gone else Absence.VANISHED
+    decision = _absent(record, why, now, around)
     if error.retry_after is None or decision.record.state.ended:
         return decision
     return replace(decision, in_s=max(decision.in_s, min(error.retry_after, _LONGEST_HOLD_S)))
@@ -321,8 +277,7 @@ def _trouble(record: JobRecord, error: ProviderError, now: float, around: Surrou
 def _again(record: JobRecord, now: float, around: Surroundings, event: str = "") -> Decision:
     """Look again later; but a job that has outlived even its ttl and its result's retention is over."""
     if now - record.submitted > record.spec.ttl_s + REMOTE_RETENTION_S:
-        message = "The job did not end within its time to live at the GPU endpoint."
-        return _end(record, _error(JobTimedOut, message, "ttl", Category.RECOVERABLE), now)
+        return _end(record, verdict.absent(Absence.TTL, absence_details(record, now)), now)
     gap = next_gap(record, now, in_flight=around.in_flight, calls_per_s=around.calls_per_s)
     return Decision(record, Step.POLL, gap, event)
 
@@ -354,8 +309,14 @@ def _uncollected(record: JobRecord, reason: str, now: float) -> Decision:
 
 
 def _retry_or_end(record: JobRecord, error: JobError, cause: Exception, now: float, around: Surroundings) -> Decision:
-    """Try again with a new attempt where the task's rule and its budget allow it, and nobody wants the job to stop."""
-    if record.cancel or record.retries >= record.spec.max_retries or not around.may_retry(cause):
+    """Try again with a new attempt where the task's rule, or else the verdict, allows it, within the budget, and nobody
+    wants the job to stop."""
+    crashes = crashes_with(record, error)
+    if crashes >= MOST_CRASHES and verdict.is_crash(error):
+        return _end(record, verdict.poison_input(error, crashes), now)
+    if record.cancel or record.retries >= record.spec.max_retries:
+        return _end(record, error, now)
+    if not around.may_retry(cause) and not (around.may_resubmit(cause) and worth_another(record, cause)):
         return _end(record, error, now)
     retry_after = cause.retry_after if isinstance(cause, ProviderError) else None
     delay = retry_delay(record.spec, record.retries, retry_after=retry_after, draw=around.draw)
@@ -363,6 +324,8 @@ def _retry_or_end(record: JobRecord, error: JobError, cause: Exception, now: flo
         banked_ms=record.observed.banked_ms + spent_ms(record.observed, now),
         message=f"Trying again in {max(1, round(delay))} s",
         trouble=type(cause).__name__,
+        crashes=crashes,
+        recoveries=record.observed.recoveries + (error.category is Category.RECOVERABLE),
     )
     record = record.with_(
         state=State.QUEUED, retries=record.retries + 1, observed=observed, remote_id="", submitted=0.0

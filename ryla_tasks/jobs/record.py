@@ -101,6 +101,8 @@ class Observed:
     `asked` is when the target's health was asked that the phase came from, `waiting` what to tell while it waits at the
     cloud, `starts_at` when it is likely to run and `run_s` for how long, both from its target's history and 0 where
     that is too short; `stuck` is the cause for which no worker can come; `cold` says that it has met a cold start.
+    `seen_at` is when the cloud last knew the job, give or take five minutes. `crashes` and `recoveries` go on from
+    attempt to attempt: how many brought down their GPU worker, and how many followed a recoverable failure.
     """
 
     percent: float = 0.0
@@ -116,6 +118,7 @@ class Observed:
     banked_ms: int = 0
     running_since: float = 0.0
     missing_since: float = 0.0
+    seen_at: float = 0.0
     troubles: int = 0
     trouble: str = ""
     asked: float = 0.0
@@ -124,6 +127,8 @@ class Observed:
     cold: bool = False
     starts_at: float = 0.0
     run_s: float = 0.0
+    crashes: int = 0
+    recoveries: int = 0
 
     def to_json(self) -> str:
         """As JSON, without what equals the default."""

@@ -9,6 +9,9 @@ from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
 
 __all__ = ["known", "restarted", "spent_ms"]
 
+#: A poll that tells nothing new must not cost a write: the time of the last sight is kept in steps.
+_SEEN_STEP_S = 300.0
+
 
 def known(before: Observed, job: RemoteJob, now: float) -> Observed:
     """What every answer that knows the job tells: its status, its times, its GPU worker, and whether it was dispatched
@@ -22,6 +25,7 @@ def known(before: Observed, job: RemoteJob, now: float) -> Observed:
         execution_ms=job.execution_ms if job.execution_ms is not None else observed.execution_ms,
         worker_id=observed.worker_id if waits else job.worker_id or observed.worker_id,
         missing_since=0.0,
+        seen_at=now if now - observed.seen_at > _SEEN_STEP_S else observed.seen_at,
         troubles=0,
         trouble="",
     )

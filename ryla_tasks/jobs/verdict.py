@@ -1,4 +1,4 @@
-"""What a failure seen at the cloud means: which error the job ends with, and what its user is told."""
+"""The error that a job ends with, from the verdict on what was seen: its type, its sentence, its `info`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,40 @@ from typing import Any
 
 from ryla_tasks.errors import (
     Category,
-    EndpointNotFound,
+    JobCancelled,
     JobError,
+    JobExpired,
     JobFailed,
     JobTimedOut,
     ProviderError,
-    RateLimited,
     SubmitOutcomeUnknown,
     SubmitRejected,
-    Unauthorized,
 )
 from ryla_tasks.jobs.redact import redacted
 from ryla_tasks.jobs.remote import RemoteJob
+from ryla_tasks.jobs.verdicts import (
+    CRASHES,
+    Absence,
+    Absent,
+    Refused,
+    RemoteEnded,
+    Reported,
+    SubmitLost,
+    judge,
+)
 
-__all__ = ["remote_failure", "remote_time_out", "submit_refused", "submit_unknown"]
+__all__ = [
+    "absent",
+    "is_crash",
+    "may_pass",
+    "poison_input",
+    "remote_cancelled",
+    "remote_failure",
+    "remote_time_out",
+    "reported",
+    "submit_refused",
+    "submit_unknown",
+]
 
 
 def remote_failure(remote: RemoteJob) -> JobError:
@@ -29,58 +49,75 @@ def remote_failure(remote: RemoteJob) -> JobError:
     The `runpod` SDK sends a handler's exception as a JSON string with `error_type`, `error_message` and a
     traceback; a handler that returns `{"error": ...}` sends that text, and its other keys as `output`.
     """
-    return JobFailed(
-        "The GPU worker reported an error.",
-        {
-            "code": "worker_error",
-            "category": str(Category.PERMANENT),
-            "details": {
-                "error": _worker_error(remote.error),
-                "output": _short(remote.output),
-                "worker_id": remote.worker_id,
-                "retries": remote.retries,
-            },
-        },
-    )
+    verdict = judge(RemoteEnded(remote))
+    details = {
+        "error": _worker_error(remote.error),
+        "output": _short(remote.output),
+        "worker_id": remote.worker_id,
+        "retries": remote.retries,
+    }
+    return JobFailed(verdict.sentence, verdict.info(details))
 
 
 def remote_time_out(remote: RemoteJob) -> JobError:
     """The error for a remote job that RunPod stopped at its execution time-out or its ttl."""
-    return JobTimedOut(
-        "The job took longer than the endpoint allows.",
-        {
-            "code": "remote_time_out",
-            "category": str(Category.RECOVERABLE),
-            "details": {"error": _worker_error(remote.error), "execution_ms": remote.execution_ms},
-        },
-    )
+    verdict = judge(RemoteEnded(remote))
+    details = {"error": _worker_error(remote.error), "execution_ms": remote.execution_ms}
+    return JobTimedOut(verdict.sentence, verdict.info(details))
+
+
+def remote_cancelled(remote: RemoteJob) -> JobError:
+    """The error for a remote job that somebody cancelled at the endpoint."""
+    verdict = judge(RemoteEnded(remote))
+    return JobCancelled(verdict.sentence, verdict.info({"worker_id": remote.worker_id}))
+
+
+def reported(error: Any, more: Any = None) -> JobError:
+    """The error for a remote job that COMPLETED with an error as its output. `more` is what came with it."""
+    verdict = judge(Reported(error, more))
+    details = {"error": _told(error)}
+    if more:
+        details["details"] = _told(more)
+    return JobFailed(verdict.sentence, verdict.info(details))
 
 
 def submit_refused(error: ProviderError) -> JobError:
     """The error for a job that the endpoint surely did not take."""
-    return SubmitRejected(
-        _REFUSALS.get(type(error), "The GPU endpoint did not take the job."),
-        {"code": "submit_rejected", "category": str(error.category), "details": _call_details(error)},
-    )
+    verdict = judge(Refused(error))
+    return SubmitRejected(verdict.sentence, verdict.info(_call_details(error)))
 
 
 def submit_unknown(error: ProviderError | None) -> JobError:
     """The error for a submit whose answer was lost; None where the worker process that sent it is gone."""
-    return SubmitOutcomeUnknown(
-        "The connection broke while the job was sent, and it was not sent again, so that it is not paid for twice.",
-        {
-            "code": "submit_unknown",
-            "category": str(Category.RECOVERABLE),
-            "details": _call_details(error) if error else {"error": "the worker process ended during the submit"},
-        },
+    verdict = judge(SubmitLost(error))
+    details = _call_details(error) if error else {"error": "the worker process ended during the submit"}
+    return SubmitOutcomeUnknown(verdict.sentence, verdict.info(details))
+
+
+def absent(why: Absence, details: Any = None) -> JobError:
+    """The error for a job that its endpoint does not know any more, or never knew."""
+    verdict = judge(Absent(why))
+    kind = JobTimedOut if why is Absence.TTL else JobExpired
+    return kind(verdict.sentence, verdict.info(details))
+
+
+def poison_input(last: JobError, crashes: int) -> JobError:
+    """The error for a job whose attempts have brought down this many GPU workers."""
+    details = {"crashes": crashes, "last": {"code": last.info.get("code"), "details": last.details}}
+    return JobFailed(
+        "The job was stopped because GPU workers break off when they work on it.",
+        {"code": "poison_input", "category": str(Category.PERMANENT), "details": details},
     )
 
 
-_REFUSALS: dict[type[ProviderError], str] = {
-    Unauthorized: "The GPU endpoint refused our API key.",
-    EndpointNotFound: "The GPU endpoint does not exist.",
-    RateLimited: "The GPU endpoint is too busy.",
-}
+def is_crash(error: JobError) -> bool:
+    """Whether the failure may be the input's doing, in bringing down the GPU worker."""
+    return error.info.get("code") in CRASHES
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether a new attempt of a job that failed so may go better, by the verdict alone."""
+    return isinstance(error, JobError) and error.category in (Category.TRANSIENT, Category.RECOVERABLE)
 
 
 def _call_details(error: ProviderError) -> dict[str, Any]:
@@ -114,3 +151,7 @@ def _short(value: Any) -> Any:
         return "not JSON that can be kept"
     clean = redacted(text)
     return value if clean == text else clean
+
+
+def _told(value: Any) -> str:
+    return redacted(value if isinstance(value, str) else json.dumps(value, default=str))

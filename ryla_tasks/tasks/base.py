@@ -50,8 +50,10 @@ class ServerlessTask(Task[Any, Any]):
 
     `autoretry_for`, `dont_autoretry_for`, `retry_backoff`, `retry_backoff_max`, `retry_jitter` and `max_retries` mean
     what they mean in Celery, but the job's record carries them out: they decide whether a refused submit, a failed
-    remote job (`JobFailed`) or a bad output (`OutputInvalid`) leads to a new attempt. A submit whose outcome is not
-    known is never retried by them. Unset, the endpoint's settings decide how often and how fast.
+    remote job (`JobFailed`) or a bad output (`OutputInvalid`) leads to a new attempt. A failed remote job whose error
+    they do not list is tried again where its verdict says that this may help (docs/errors.md), if they list
+    `TransientError`, as they do by default. A submit whose outcome is not known is never retried by them. Unset, the
+    endpoint's settings decide how often and how fast.
 
     `time_limit` and `soft_time_limit` are refused: no process of ours runs as long as the job. Use `deadline_s`.
     """
@@ -167,6 +169,11 @@ class ServerlessTask(Task[Any, Any]):
     def may_retry(self, error: Exception) -> bool:
         """Whether the task's rule lets a job try again after this error."""
         return isinstance(error, tuple(self.autoretry_for)) and not isinstance(error, tuple(self.dont_autoretry_for))
+
+    def may_resubmit(self, error: Exception) -> bool:
+        """Whether the task's rule leaves it to the verdict whether a job that failed so is tried again."""
+        passing = issubclass(TransientError, tuple(self.autoretry_for))
+        return passing and not isinstance(error, tuple(self.dont_autoretry_for))
 
     def on_success(self, _retval: Any, task_id: str, _args: Any, _kwargs: Any) -> None:
         """Celery has stored the result: nothing more is owed."""

@@ -31,7 +31,7 @@ from ryla_tasks.jobs.lifecycle import (
 from ryla_tasks.jobs.record import CancelReason, JobRecord
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
 from ryla_tasks.store.jobs import Claim, Refused
-from ryla_tasks.tasks.outcome import carry_out, may_retry
+from ryla_tasks.tasks.outcome import carry_out, may_resubmit, may_retry
 from ryla_tasks.tasks.result import build_result
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
 
@@ -129,7 +129,8 @@ def _collect(app: Celery, runtime: Runtime, claim: Claim, *, own: str) -> JobRec
     """Fetch and store the output. The record comes back as it then stands, ended or not."""
     record = claim.record
     observation = observe_output(runtime, record, claim.payload, claim.clock())
-    around = Surroundings(may_retry=may_retry(app, record.spec.task), draw=random.uniform)
+    name = record.spec.task
+    around = Surroundings(may_retry=may_retry(app, name), may_resubmit=may_resubmit(app, name), draw=random.uniform)
     decision = advance(record, observation, claim.clock(), around)
     keep = bool(own) and decision.record.state.ended
     crashpoint("after_artifacts_before_settle")

@@ -50,7 +50,7 @@ def run_to_end(task: ServerlessTask, args: Sequence[Any], kwargs: Mapping[str, A
     options, rest = split_options(kwargs)
     spec, input_json = task.new_spec(task.plan(*args, **rest), options)
     record = JobRecord(task.request.id or uuid(), spec, created=time.time())
-    around = Surroundings(may_retry=task.may_retry, draw=random.uniform)
+    around = Surroundings(may_retry=task.may_retry, may_resubmit=task.may_resubmit, draw=random.uniform)
     decision = Decision(record, Step.SUBMIT)
     while not decision.record.state.ended:
         time.sleep(decision.in_s)

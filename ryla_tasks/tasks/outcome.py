@@ -10,13 +10,21 @@ from ryla_tasks.jobs.lifecycle import Decision, Step
 from ryla_tasks.store.jobs import Claim, Settled
 from ryla_tasks.tasks.messages import send_poll, send_step
 
-__all__ = ["carry_out", "follow", "may_retry"]
+__all__ = ["carry_out", "follow", "may_resubmit", "may_retry"]
 
 
 def may_retry(app: Celery, task_name: str) -> Callable[[Exception], bool]:
     """The retry rule of a job's task; a task that this worker does not know never retries."""
-    task = app.tasks.get(task_name)
-    rule: Callable[[Exception], bool] | None = getattr(task, "may_retry", None)
+    return _rule(app, task_name, "may_retry")
+
+
+def may_resubmit(app: Celery, task_name: str) -> Callable[[Exception], bool]:
+    """Whether a job's task leaves it to the verdict what follows from a failed remote job."""
+    return _rule(app, task_name, "may_resubmit")
+
+
+def _rule(app: Celery, task_name: str, name: str) -> Callable[[Exception], bool]:
+    rule: Callable[[Exception], bool] | None = getattr(app.tasks.get(task_name), name, None)
     return rule or _never
 
 

@@ -23,7 +23,7 @@ from ryla_tasks.jobs.remote import RemoteStatus
 from ryla_tasks.providers import Provider
 from ryla_tasks.store.jobs import Ride
 from ryla_tasks.tasks.messages import send_poll
-from ryla_tasks.tasks.outcome import follow, may_retry
+from ryla_tasks.tasks.outcome import follow, may_resubmit, may_retry
 from ryla_tasks.tasks.runtime import RIDE_THREADS, Runtime, runtime_of
 
 __all__ = ["ride"]
@@ -142,7 +142,14 @@ def _settle(
     outlook = runtime.outlooks.of(claimed.target)
     pairs: list[tuple[JobRecord, Decision]] = []
     for place, (record, observation) in enumerate(seen):
-        around = Surroundings(claimed.in_flight, rate.per_s, may_retry(app, record.spec.task), random.uniform, outlook)
+        around = Surroundings(
+            claimed.in_flight,
+            rate.per_s,
+            may_retry(app, record.spec.task),
+            random.uniform,
+            outlook,
+            may_resubmit(app, record.spec.task),
+        )
         decision = advance(record, observation, now, around)
         if hold_s is not None and decision.record.state is record.state:
             # A 429 is nobody's fault: the rest is spread behind it at the limit's rate.

@@ -60,7 +60,7 @@ def test_the_result_shows_progress_while_the_job_is_under_way(served: Fleet) -> 
 @pytest.mark.parametrize(
     ("job_input", "kind", "code"),
     [
-        ({"simulate": {"fail": "CUDA out of memory"}}, JobFailed, "worker_error"),
+        ({"simulate": {"fail": "ValueError: no"}}, JobFailed, "worker_error"),
         ({"simulate": {"no_output": True}}, ryla_tasks.errors.OutputMissing, "output_missing"),
         ({"simulate": {"output": {"error": "no such model"}}}, JobFailed, "failed"),
     ],

@@ -12,7 +12,7 @@ from celery.result import AsyncResult
 
 import ryla_tasks
 from ryla_tasks import Job
-from ryla_tasks.errors import JobFailed, OutputInvalid, SubmitOutcomeUnknown, SubmitRejected
+from ryla_tasks.errors import Category, JobFailed, OutputInvalid, SubmitOutcomeUnknown, SubmitRejected
 from ryla_tasks.jobs.states import State
 from ryla_tasks.simulator import Answer, LoseAnswer
 from tests.conftest import QUICK
@@ -88,10 +88,10 @@ def test_retry_after_is_obeyed_progress_is_kept_and_the_retry_is_counted(served:
 
 
 def test_a_failed_remote_job_is_tried_again_where_the_task_says_so(served: Fleet) -> None:
-    result = retrying_app.patient.delay(simulate={"fail": "out of memory"})
+    result = retrying_app.patient.delay(simulate={"fail": "ValueError: no"})
     with pytest.raises(JobFailed, match="GPU worker") as caught:
         result.get(timeout=30)
-    assert caught.value.info["code"] == "worker_error"
+    assert (caught.value.info["code"], caught.value.category) == ("worker_error", Category.PERMANENT)
     record = Job(result.id).record
     assert (record.retries, record.attempt) == (2, 3)
     endpoint = served.endpoint("echo")
@@ -116,6 +116,45 @@ def test_what_the_task_excludes_is_not_tried_again(served: Fleet) -> None:
     with pytest.raises(OutputInvalid):
         result.get(timeout=30)
     assert Job(result.id).record.attempt == 1
+
+
+def test_what_the_verdict_calls_transient_is_tried_again_by_default(served: Fleet) -> None:
+    """Job-level: the task lists no `JobFailed`, and the job gets its new attempts all the same."""
+    fail = "ComfyUI server (127.0.0.1:8188) not reachable after multiple retries."
+    result = ryla_tasks.run_endpoint.delay("echo", {"simulate": {"fail": fail}}, max_retries=2)
+    with pytest.raises(JobFailed, match="ComfyUI did not start") as caught:
+        result.get(timeout=30)
+    assert (caught.value.info["code"], caught.value.category) == ("comfyui_unreachable", Category.TRANSIENT)
+    assert (Job(result.id).record.attempt, served.endpoint("echo").counters().accepted) == (3, 3)
+
+
+def test_what_the_verdict_calls_recoverable_is_tried_once_more(served: Fleet) -> None:
+    result = ryla_tasks.run_endpoint.delay("echo", {"simulate": {"fail": "CUDA out of memory"}})
+    with pytest.raises(JobFailed) as caught:
+        result.get(timeout=30)
+    assert caught.value.info["code"] == "out_of_memory"
+    assert Job(result.id).record.attempt == 2
+
+
+def test_a_task_that_retries_nothing_does_not_follow_the_verdict_either(served: Fleet) -> None:
+    result = retrying_app.never.delay(simulate={"fail": "CUDA out of memory"})
+    with pytest.raises(JobFailed):
+        result.get(timeout=30)
+    assert Job(result.id).record.attempt == 1
+
+
+@pytest.mark.parametrize("kind", ["by default", "where the task lists JobFailed"])
+def test_an_input_that_brought_down_two_gpu_workers_is_not_tried_a_third_time(served: Fleet, kind: str) -> None:
+    job_input = {"simulate": {"fail": "job timed out after 1 retries"}}
+    if kind == "by default":
+        result = ryla_tasks.run_endpoint.delay("echo", job_input)
+    else:
+        result = retrying_app.patient.delay(**job_input)
+    with pytest.raises(JobFailed, match="break off") as caught:
+        result.get(timeout=30)
+    assert (caught.value.info["code"], caught.value.details["crashes"]) == ("poison_input", 2)
+    assert caught.value.details["last"]["code"] == "worker_crashed"
+    assert served.endpoint("echo").counters().accepted == 2
 
 
 def test_a_failed_remote_job_is_not_tried_again_by_default(served: Fleet) -> None:

@@ -149,19 +149,19 @@ def test_fewer_images_without_any_error_are_not_accepted_in_silence() -> None:
 
 
 @pytest.mark.parametrize(
-    "output",
+    ("output", "code", "category"),
     [
-        {"error": "Job processing failed", "details": ["node 3: no such file", SECRET]},
-        {"error": {"type": "X"}, "images": [image("a.png", PNG)]},
-        {"status": "error", "message": "ComfyUI server not reachable"},
+        ({"error": "Job processing failed", "details": ["node 3: no", SECRET]}, "worker_error", Category.PERMANENT),
+        ({"error": {"type": "X"}, "images": [image("a.png", PNG)]}, "worker_error", Category.PERMANENT),
+        ({"status": "error", "message": "No space left on device"}, "disk_full", Category.RECOVERABLE),
     ],
 )
-def test_an_error_inside_the_output_fails_the_job(output: Any) -> None:
+def test_an_error_inside_the_output_fails_the_job(output: Any, code: str, category: Category) -> None:
     with pytest.raises(JobFailed) as caught:
         decode_output(output, expected=1)
     assert type(caught.value) is JobFailed
     assert caught.value.details["error"]
-    assert caught.value.category is Category.RECOVERABLE
+    assert (caught.value.info["code"], caught.value.category) == (code, category)
     assert "topsecret" not in str(caught.value.args)
 
 

@@ -60,7 +60,7 @@ class TestVerdict:
             (Unauthorized("no"), "The GPU endpoint refused our API key.", "fatal"),
             (EndpointNotFound("no"), "The GPU endpoint does not exist.", "permanent"),
             (RateLimited("no"), "The GPU endpoint is too busy.", "transient"),
-            (NotConnected("no"), "The GPU endpoint did not take the job.", "transient"),
+            (NotConnected("no"), "The GPU endpoint could not be reached.", "transient"),
             (RequestRejected("no"), "The GPU endpoint did not take the job.", "permanent"),
         ],
     )
