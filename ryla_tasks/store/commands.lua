@@ -236,6 +236,22 @@ local function retire(id)
   if f[2] then redis.call('SET', key('tomb', id), 1, 'EX', 2592000) end
 end
 
+-- A record goes, with all that names it.
+local function drop(id)
+  local f = redis.call('HMGET', key('job', id), 'user', 'kind', 'endpoint', 'state', 'idem')
+  redis.call('ZREM', key('expiry'), id)
+  displace('deliver', id)
+  redis.call('ZREM', key('idx', 'all'), id)
+  if f[4] then
+    redis.call('ZREM', key('idx', 'user', f[1]), id)
+    redis.call('ZREM', key('idx', 'kind', f[2]), id)
+    redis.call('ZREM', key('idx', 'endpoint', f[3]), id)
+    redis.call('ZREM', key('idx', 'state', f[4]), id)
+    if f[5] then redis.call('DEL', key('idem', f[5])) end
+  end
+  redis.call('DEL', key('job', id), key('input', id), key('output', id), key('envelope', id), key('events', id))
+end
+
 -- Note that a job is to stop, and how it ends then; the first reason stands.
 local function ask_to_stop(job, reason, ending, to, event)
   if redis.call('HSETNX', job, 'cancel', reason) == 1 then
@@ -452,10 +468,17 @@ end
 local lease = lease_until(a.lease_ms, a.fence)
 local scores, rows = {}, {}
 for i = 1, room do
-  scores[#scores + 1] = lease
-  scores[#scores + 1] = ids[i]
-  rows[i] = {ids[i], record(ids[i])}
+  local fields = record(ids[i])
+  if fields[1] then
+    scores[#scores + 1] = lease
+    scores[#scores + 1] = ids[i]
+    rows[#rows + 1] = {ids[i], fields}
+  else
+    -- One without a record must not keep the others of its ride from being polled.
+    redis.call('ZREM', where, ids[i])
+  end
 end
+if #rows == 0 then return {'', int(NOW), flight, 1, -1, {}} end
 redis.call('ZADD', where, 'XX', unpack(scores))
 redis.call('ZADD', rides, lease, int(lease))
 return {int(lease), int(NOW), flight, #ids >= a.most and 1 or 0, -1, rows}
@@ -656,6 +679,52 @@ redis.call('XADD', key('alerts'), 'MAXLEN', '~', ALERTS_KEPT, '*', 'e', ARGV[2])
 count('alerts')
 return 1
 
+-- operation: tidy allow-oom
+-- What names jobs that have no record. a = {name, members = [[member, id]...], dry}: members of a set, or with an empty
+-- name keys of their own. Removes them (not if `dry`) and returns how many those are.
+local a = cjson.decode(ARGV[1])
+local removed = 0
+local zset = a.name ~= '' and redis.call('TYPE', key(a.name)).ok == 'zset'
+for _, pair in ipairs(a.members) do
+  local member, id = pair[1], pair[2]
+  if redis.call('EXISTS', key('job', id)) == 0 then
+    removed = removed + 1
+    if a.dry then
+      -- Only counted.
+    elseif a.name == '' then
+      redis.call('DEL', key(member))
+    else
+      redis.call(zset and 'ZREM' or 'SREM', key(a.name), member)
+    end
+  end
+end
+return removed
+
+-- operation: mend allow-oom
+-- Look over one record (a = {id, dry}) and returns what was the matter with it: `expired`, it is past its retention and
+-- goes; `forgotten`, it has ended, nobody delivers it and nobody would drop it: now its retention begins; `astray`, it is
+-- under way and due nowhere: it is due again; else `fine`.
+local a = cjson.decode(ARGV[1])
+local id = a.id
+local f = redis.call('HMGET', key('job', id), 'state', 'endpoint', 'target', 'alias_of', 'ending')
+local state = f[1]
+if not state then return 'fine' end
+if f[5] then
+  local at = tonumber(redis.call('ZSCORE', key('expiry'), id) or '')
+  if at and at <= NOW then
+    if not a.dry then drop(id) end
+    return 'expired'
+  end
+  if at or redis.call('ZSCORE', key('due', 'deliver'), id) then return 'fine' end
+  if not a.dry then retire(id) end
+  return 'forgotten'
+end
+if f[4] then return 'fine' end
+local where = state == 'collecting' and 'deliver' or POLLED[state] and 'poll:' .. f[3] or 'submit:' .. f[2]
+if redis.call('ZSCORE', key('due', where), id) then return 'fine' end
+if not a.dry then place(where, id, 0) end
+return 'astray'
+
 -- operation: note_recovery allow-oom
 -- After a sweep that sent so many messages again. A burst of recovery begins with the first of them, and is over when
 -- for `calm_ms` none was needed. Returns {messages, polls, late polls, ms that it took} of one that is over, else {}.
@@ -765,17 +834,6 @@ for _, member in ipairs(redis.call('ZRANGE', key('outbox'), '-inf', int(NOW), 'B
 end
 
 for _, id in ipairs(redis.call('ZRANGE', key('expiry'), '-inf', int(NOW), 'BYSCORE', 'LIMIT', 0, a.most)) do
-  local f = redis.call('HMGET', key('job', id), 'user', 'kind', 'endpoint', 'state', 'idem')
-  redis.call('ZREM', key('expiry'), id)
-  displace('deliver', id)
-  redis.call('ZREM', key('idx', 'all'), id)
-  if f[4] then
-    redis.call('ZREM', key('idx', 'user', f[1]), id)
-    redis.call('ZREM', key('idx', 'kind', f[2]), id)
-    redis.call('ZREM', key('idx', 'endpoint', f[3]), id)
-    redis.call('ZREM', key('idx', 'state', f[4]), id)
-    if f[5] then redis.call('DEL', key('idem', f[5])) end
-  end
-  redis.call('DEL', key('job', id), key('input', id), key('output', id), key('envelope', id), key('events', id))
+  drop(id)
 end
 return {messages, wakes}

@@ -435,7 +435,10 @@ class JobStore:
     def note_recovery(self, sent: int, *, calm_s: float) -> Recovered | None:
         """Note how many messages a sweep sent again. Returns what a burst of recovery did, once, when it is over."""
         told = self._scripts.call("note_recovery", dumps({"sent": sent, "calm_ms": round(calm_s * 1000)}))
-        return Recovered(*told[:3], told[3] / 1000) if told else None
+        if not told:
+            return None
+        tried, recovered, late, ms = told
+        return Recovered(tried, recovered, late, ms / 1000)
 
     def _settle(self, wish: dict[str, Any]) -> Settled:
         wake_ms, words, out = self._scripts.call("settle", dumps(wish))
