@@ -18,8 +18,9 @@ from ryla_tasks.tasks.base import ServerlessTask
 from ryla_tasks.tasks.maintenance import adopt_remote, cancel_job, cancel_orphan
 from ryla_tasks.tasks.poll import ride
 from ryla_tasks.tasks.revokes import message_dropped
-from ryla_tasks.tasks.routes import ADOPT_TASK, CANCEL_TASK, POLL_TASK, add_routes
+from ryla_tasks.tasks.routes import ADOPT_TASK, CANCEL_TASK, LINE_TASK, POLL_TASK, add_routes
 from ryla_tasks.tasks.runtime import runtime_of
+from ryla_tasks.tasks.submit import submit_line
 from ryla_tasks.tasks.sweeper import WITHOUT_SWEEPER, SweeperStep
 
 __all__ = ["app", "current_app", "generate_image", "install", "run_endpoint"]
@@ -66,6 +67,7 @@ def _register(host: Celery) -> None:
         "ignore_result": True, "send_events": False, "acks_late": True, "reject_on_worker_lost": True,
     }  # fmt: skip
     define(name=POLL_TASK, **common)(_poll(host))
+    define(name=LINE_TASK, **common)(_submit_line(host))
     define(
         name=CANCEL_TASK,
         autoretry_for=(TransientError,),
@@ -89,6 +91,13 @@ def _poll(host: Celery) -> Callable[[str], None]:
         ride(host, target)
 
     return poll
+
+
+def _submit_line(host: Celery) -> Callable[[str], None]:
+    def line(endpoint: str) -> None:
+        submit_line(host, endpoint)
+
+    return line
 
 
 def _adopt_remote(host: Celery) -> Callable[..., None]:

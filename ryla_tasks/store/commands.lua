@@ -12,17 +12,22 @@
 --     output:ID         string  a small remote output, kept until it is collected
 --     events:ID         stream  what happened, capped
 --     due:WHERE         zset    the jobs that wait at WHERE = submit:ENDPOINT | poll:TARGET | deliver
+--     later:ENDPOINT    zset    those of submit:ENDPOINT that are not in line there: when to look at them
+--     line:ENDPOINT:U   zset    jobs of user U in line at the endpoint, by priority, then due time
+--     ring:ENDPOINT     zset    users with a line there, by the turn at which they are served next; `lines` is the set
+--                               of endpoints with a ring, `turns` a hash of how many turns were given at each
+--     calls:TARGET      zset    jobs whose submit is under way at a target, by the end of its lease
 --     nudged:TARGET     set     jobs to poll at once although somebody holds them
 --     outbox            zset    messages that must exist: "submit:ENDPOINT|ID", "deliver|ID", "cancel|ID",
 --                               "orphan|TARGET REMOTE_ID"; the score is when to send (again)
 --     deadlines         zset    job -> when it must be done; "start|ID" -> when it must have started
 --     expiry            zset    job -> when its record goes
 --     targets           set     targets with jobs in flight
---     wake              hash    target -> when its earliest outstanding poll message comes
---     wake_pushed       hash    target -> no sweep sends it another poll message before this
+--     wake              hash    target, or submit:ENDPOINT with a line -> when its earliest outstanding poll message,
+--                               or wake message for submits, comes
+--     wake_pushed       hash    the same -> no sweep sends it another message before this
 --     not_before        hash    target OP -> no call before this (429)
---     rate:TARGET:OP    string  when the calls granted so far will have been spent (GCRA); OP:line, the same for
---                               calls that have a place in line
+--     rate:TARGET:OP    string  when the calls granted so far will have been spent (GCRA)
 --     rides:TARGET      zset    rides under way, by the end of their lease
 --     idem:N:USER:KEY   string  "DIGEST ID" of the job made under an idempotency key
 --     tomb:ID           string  a job that came without a record of its own is over; kept 30 days
@@ -68,6 +73,11 @@ local DUE_SLACK_US = 100000
 -- A poll this much overdue was not merely behind: its message was lost, or its worker. And what counts as late.
 local OVERDUE_US, LATE_US = 1000000, 15000000
 local FAR_MS = 30000
+-- A line's wake messages are this far apart at least, so that what a limit lets through meanwhile goes by one of them.
+local LINE_PAUSE_MS = 100
+-- How soon to look again where as many submits are under way as may be.
+local CALLS_FULL_MS = 250
+local LINED_UP_MS = 60000
 local EVENTS_KEPT = 500
 local SAMPLES_KEPT = 500
 local ALERTS_KEPT = 1000
@@ -102,6 +112,32 @@ local function expect(where, id, ms) redis.call('ZADD', key('outbox'), after_ms(
 
 local function unexpect(where, id) redis.call('ZREM', key('outbox'), where .. '|' .. id) end
 
+local function endpoint_of(where) return string.match(where, '^submit:(.*)$') end
+
+local function line_of(endpoint, id) return key('line', endpoint, redis.call('HGET', key('job', id), 'user') or '') end
+
+-- Give a user the next free turn at an endpoint: behind everybody who has one.
+local function give_turn(endpoint, user)
+  redis.call('ZADD', key('ring', endpoint), redis.call('HINCRBY', key('turns'), endpoint, 1), user)
+  redis.call('SADD', key('lines'), endpoint)
+end
+
+-- A job may be submitted now: it goes into its user's line, and a user without a line into the ring.
+local function line_up(endpoint, id)
+  redis.call('ZREM', key('later', endpoint), id)
+  local f = redis.call('HMGET', key('job', id), 'user', 'rank')
+  if not f[1] then return end
+  local line = key('line', endpoint, f[1])
+  if redis.call('ZADD', line, 'NX', (tonumber(f[2] or '') or 3) * 1e15 + NOW, id) == 0 then return end
+  if not redis.call('ZSCORE', key('ring', endpoint), f[1]) then give_turn(endpoint, f[1]) end
+end
+
+-- Nobody submits the job before `at`.
+local function line_up_later(endpoint, id, at)
+  redis.call('ZREM', line_of(endpoint, id), id)
+  redis.call('ZADD', key('later', endpoint), at, id)
+end
+
 -- Put a job where it is due next. Poll messages belong to targets (see wake), all others to jobs (see outbox).
 local function place(where, id, ms)
   redis.call('ZADD', key('due', where), after_ms(ms), id)
@@ -109,6 +145,9 @@ local function place(where, id, ms)
   if string.sub(where, 1, 5) == 'poll:' then
     redis.call('SADD', key('targets'), string.sub(where, 6))
   else
+    local endpoint = endpoint_of(where)
+    if endpoint and ms <= 0 then line_up(endpoint, id) end
+    if endpoint and ms > 0 then line_up_later(endpoint, id, after_ms(ms)) end
     -- Whoever places a job sends its message, but for a distant time the outbox alone keeps it.
     expect(where, id, ms > FAR_MS and ms or ms + RESEND_FIRST_MS)
   end
@@ -117,9 +156,16 @@ end
 local function displace(where, id)
   redis.call('ZREM', key('due', where), id)
   if string.sub(where, 1, 5) ~= 'poll:' then unexpect(where, id) end
+  local endpoint = endpoint_of(where)
+  if endpoint then
+    redis.call('ZREM', key('later', endpoint), id)
+    redis.call('ZREM', line_of(endpoint, id), id)
+    redis.call('ZREM', key('calls', redis.call('HGET', key('job', id), 'target') or ''), id)
+  end
 end
 
--- Whether a poll message for `at` has to be sent: the delay in ms, or -1 where an earlier one is outstanding.
+-- Whether a message for `at` has to be sent to a target (poll) or for an endpoint's line (submit): the delay in ms, or
+-- -1 where an earlier one is outstanding.
 local function wake(target, at)
   if at > NOW + 30000000 then at = after_ms(30000) end
   local held = tonumber(redis.call('HGET', key('wake'), target) or '')
@@ -209,16 +255,18 @@ local function grant(target, op, wanted, per_s, burst)
   return room, 0
 end
 
--- Reserve one call, now or at its moment in line: the ms until then. There is no burst right after a 429.
-local function reserve(target, op, per_s, burst)
-  local each, line = 1000000 / per_s, op .. ':line'
-  local used = math.max(meter(target, line), NOW)
-  local hold = held_until(target, op)
-  if hold then used = math.max(used, hold + (burst - 1) * each) end
-  set_meter(target, line, used + each)
-  local us = used + each - burst * each - NOW
-  -- Due times are whole milliseconds, rounded down: one more, so that nobody comes before the place in line.
-  return us > 0 and math.ceil(us / 1000) + 1 or 0
+-- Take one submit at a target, or say in how many ms there may be one. There is no burst right after a 429.
+local function may_submit(target, per_s, burst, at_once)
+  local hold = held_until(target, 'run')
+  if hold then
+    local each = 1000000 / per_s
+    if meter(target, 'run') < hold + (burst - 1) * each then set_meter(target, 'run', hold + (burst - 1) * each) end
+    return math.max(1, math.ceil((hold - NOW) / 1000))
+  end
+  redis.call('ZREMRANGEBYSCORE', key('calls', target), '-inf', int(NOW))
+  if redis.call('ZCARD', key('calls', target)) >= at_once then return CALLS_FULL_MS end
+  local _, wait = grant(target, 'run', 1, per_s, burst)
+  return wait
 end
 
 local POLLED = {waiting = true, starting = true, running = true}
@@ -304,7 +352,7 @@ if a.idem then
 end
 local at = int(NOW)
 redis.call('HSET', job, 'spec', a.spec, 'state', 'queued', 'endpoint', a.endpoint, 'user', a.user, 'kind', a.kind,
-  'created', at, 'retention', a.retention_s)
+  'created', at, 'retention', a.retention_s, 'rank', a.rank)
 if a.idem and not twin then redis.call('HSET', job, 'idem', a.idem) end
 if a.unrecorded then redis.call('HSET', job, 'unrecorded', 1) end
 redis.call('SET', key('envelope', a.id), message)
@@ -332,53 +380,122 @@ if a.start_by_ms then redis.call('ZADD', key('deadlines'), after_ms(a.start_by_m
 return {'created', a.id}
 
 -- operation: claim_submit allow-oom
--- Take a queued job (ARGV id, or the first due at the endpoint) for submission, and write down the intent.
+-- Take the queued job whose turn it is at an endpoint, and write down the intent. `id` is the job whose message asks:
+-- where nobody has been turned away before, it goes first among its user's. Without it, a line's own message asks.
+-- Returns {word, ms, id, lease, now, record, input, ms until a wake message is due or -1}, or {word, ms, id, the same}.
 local a = cjson.decode(ARGV[1])
 local where = 'submit:' .. a.endpoint
-local id = a.id
-if not id then
-  id = redis.call('ZRANGE', key('due', where), '-inf', int(NOW), 'BYSCORE', 'LIMIT', 0, 1)[1]
-  if not id then return {'none', 0} end
+local calls, ring = key('calls', a.target), key('ring', a.endpoint)
+
+local function claimed(id, lease, lost, ms)
+  local input = redis.call('GET', key('input', id)) or ''
+  return {lost and 'lost' or 'claimed', 0, id, lease, int(NOW), record(id), input, ms}
 end
-local job = key('job', id)
-local f = redis.call('HMGET', job, 'state', 'attempt', 'reserved')
-local state = f[1]
-if not state then return {'gone', 0} end
-if state ~= 'queued' and state ~= 'submitting' and state ~= 'unknown' then return {'moved', 0} end
-local score = tonumber(redis.call('ZSCORE', key('due', where), id) or '')
-if not score then return {'moved', 0} end
-if score > NOW + DUE_SLACK_US then
-  if is_lease(score) then return {'held', 0} end
-  return {'early', math.ceil((score - NOW) / 1000)}
+
+-- Whoever lost the answer to his claim asks again with the same correlation id.
+if a.again then
+  for _, id in ipairs(redis.call('ZRANGE', calls, 0, -1)) do
+    local f = redis.call('HMGET', key('job', id), 'correlation_id', 'state')
+    local lease = tonumber(redis.call('ZSCORE', key('due', where), id) or '')
+    if f[1] == a.correlation_id and f[2] == 'submitting' and lease and is_lease(lease) then
+      return claimed(id, int(lease), false, -1)
+    end
+  end
 end
-local start_by = tonumber(redis.call('ZSCORE', key('deadlines'), 'start|' .. id) or '')
-if start_by and start_by <= NOW then return {'expired', 0} end
+
+-- Why a job cannot be taken, and the ms until it can; nothing where it can, and then its state.
+local function refusal(id)
+  local state = redis.call('HGET', key('job', id), 'state')
+  if not state then return 'gone', 0 end
+  if state ~= 'queued' and state ~= 'submitting' and state ~= 'unknown' then return 'moved', 0 end
+  local score = tonumber(redis.call('ZSCORE', key('due', where), id) or '')
+  if not score then return 'moved', 0 end
+  if score > NOW + DUE_SLACK_US then
+    if is_lease(score) then return 'held', 0 end
+    return 'early', math.ceil((score - NOW) / 1000)
+  end
+  local start_by = tonumber(redis.call('ZSCORE', key('deadlines'), 'start|' .. id) or '')
+  if start_by and start_by <= NOW then return 'expired', 0 end
+  return nil, 0, state
+end
+
+local function take(id, state, ms)
+  local job = key('job', id)
+  local lease = lease_until(a.lease_ms, a.fence)
+  redis.call('ZADD', key('due', where), lease, id)
+  line_up_later(a.endpoint, id, lease)
+  expect(where, id, a.lease_ms + 500)
+  if state == 'queued' then
+    redis.call('ZADD', calls, lease, id)
+    move(id, 'queued', 'submitting')
+    redis.call('HINCRBY', job, 'attempt', 1)
+    redis.call('HSET', job, 'target', a.target, 'correlation_id', a.correlation_id)
+    redis.call('ZREM', key('deadlines'), 'start|' .. id)
+    count('attempts')
+  end
+  return claimed(id, int(lease), state ~= 'queued', ms)
+end
+
+-- The message that a line waits for is spent when its time has come, whoever comes.
+local woken = tonumber(redis.call('HGET', key('wake'), where) or '')
+if woken and woken <= NOW + DUE_SLACK_US then
+  redis.call('HDEL', key('wake'), where)
+  woken = nil
+end
+
+local why, why_ms, own = 'none', 0, nil
+if a.id then
+  local state
+  why, why_ms, state = refusal(a.id)
+  -- What died on its way needs no call, and so no turn.
+  if state and state ~= 'queued' then return take(a.id, state, -1) end
+  if state then
+    line_up(a.endpoint, a.id)
+    own = not woken and a.id
+  end
+end
+for _, id in ipairs(redis.call('ZRANGE', key('later', a.endpoint), '-inf', int(NOW), 'BYSCORE', 'LIMIT', 0, 100)) do
+  line_up(a.endpoint, id)
+end
+
+-- Whose turn it is, and which of that user's jobs. What cannot be taken is out of line; its message or a sweep sees to it.
+local function next_in_line()
+  for _ = 1, 200 do
+    local user = redis.call('ZRANGE', ring, 0, 0)[1]
+    if not user then return nil end
+    local line = key('line', a.endpoint, user)
+    local id = own and redis.call('ZSCORE', line, own) and own or redis.call('ZRANGE', line, 0, 0)[1]
+    if not id then
+      redis.call('ZREM', ring, user)
+    else
+      local bad, _, state = refusal(id)
+      if not bad then return id, user, state end
+      redis.call('ZREM', line, id)
+    end
+  end
+end
+
+local id, user, state = next_in_line()
+if not id then return {why, why_ms} end
 if state == 'queued' then
-  -- A place in line is for a moment: who comes late for it must not go out in a bunch, nor into a 429.
-  local wait = f[3] and 0 or reserve(a.target, 'run', a.per_s, a.burst)
-  if wait == 0 and grant(a.target, 'run', 1, a.per_s, a.burst) == 0 then
-    wait = math.max(1, reserve(a.target, 'run', a.per_s, a.burst))
-  end
+  local wait = may_submit(a.target, a.per_s, a.burst, a.at_once)
   if wait > 0 then
-    redis.call('HSET', job, 'reserved', 1)
-    place(where, id, wait)
     count('submits_delayed')
-    return {'wait', wait, id}
+    return {'wait', wait, a.id or id, wake(where, after_ms(math.max(wait, LINE_PAUSE_MS)))}
   end
 end
-local lease = lease_until(a.lease_ms, a.fence)
-redis.call('ZADD', key('due', where), lease, id)
-expect(where, id, a.lease_ms + 500)
-local lost = state ~= 'queued'
-if not lost then
-  move(id, 'queued', 'submitting')
-  redis.call('HDEL', job, 'reserved')
-  redis.call('HSET', job, 'attempt', (tonumber(f[2] or '') or 0) + 1, 'target', a.target,
-    'correlation_id', a.correlation_id)
-  redis.call('ZREM', key('deadlines'), 'start|' .. id)
-  count('attempts')
+local answer = take(id, state, -1)
+if redis.call('EXISTS', key('line', a.endpoint, user)) == 1 then
+  give_turn(a.endpoint, user)
+else
+  redis.call('ZREM', ring, user)
+  if redis.call('ZCARD', ring) == 0 then redis.call('SREM', key('lines'), a.endpoint) end
 end
-return {lost and 'lost' or 'claimed', 0, id, int(lease), int(NOW), record(id), redis.call('GET', key('input', id))}
+-- Each of the others has its own message yet, but for those that were turned away: a line's own message sees to them.
+if not a.id and redis.call('ZCARD', ring) > 0 then
+  answer[8] = wake(where, after_ms(a.spread and 0 or LINE_PAUSE_MS))
+end
+return answer
 
 -- operation: accept allow-oom
 -- Record that the cloud took an attempt. Fenced by the attempt alone: the answer counts however late it comes.
@@ -547,6 +664,7 @@ for i, item in ipairs(a.items) do
         count('resubmits')
       end
       if item.new == 'unknown' then count('unknowns') end
+      if endpoint_of(a.from) then redis.call('ZREM', key('calls', redis.call('HGET', job, 'target') or ''), id) end
       local ms = item.in_ms
       if nudged[i] == 1 then ms = 0 end
       if item.to == a.from and a.target then
@@ -761,9 +879,9 @@ return envelope(ARGV[1])
 
 -- operation: sweep allow-oom
 -- What every process looks after, in bounded bites: deadlines, messages that are overdue, records that may go.
--- Returns {messages = [kind, id, payload]..., wakes = [target]...}.
+-- Returns {messages = [kind, id, payload]..., wakes = [target]..., lines = [endpoint]...}.
 local a = cjson.decode(ARGV[1])
-local messages, wakes = {}, {}
+local messages, wakes, lines = {}, {}, {}
 local function send(kind, id, payload)
   messages[#messages + 1] = kind
   messages[#messages + 1] = id
@@ -793,6 +911,29 @@ for _, target in ipairs(redis.call('SMEMBERS', key('targets'))) do
   end
 end
 
+-- A line whose first job is overdue and whose wake message did not come gets another.
+for _, endpoint in ipairs(redis.call('SMEMBERS', key('lines'))) do
+  local where, user = 'submit:' .. endpoint, redis.call('ZRANGE', key('ring', endpoint), 0, 0)[1]
+  local first = user and redis.call('ZRANGE', key('line', endpoint, user), 0, 0)[1]
+  local due = first and tonumber(redis.call('ZSCORE', key('due', where), first) or '')
+  local woken = tonumber(redis.call('HGET', key('wake'), where) or '') or 0
+  local pushed = tonumber(redis.call('HGET', key('wake_pushed'), where) or '') or 0
+  if not user then
+    redis.call('SREM', key('lines'), endpoint)
+    redis.call('HDEL', key('wake'), where)
+    redis.call('HDEL', key('wake_pushed'), where)
+  elseif not due then
+    -- The job, or the whole line, is gone: the next claim puts it right.
+    redis.call('ZREM', key('line', endpoint, user), first or '')
+    if redis.call('EXISTS', key('line', endpoint, user)) == 0 then redis.call('ZREM', key('ring', endpoint), user) end
+  elseif due < NOW - RESEND_FIRST_MS * 1000 and woken < NOW - a.grace_ms * 1000 and pushed <= NOW then
+    redis.call('HSET', key('wake_pushed'), where, int(after_ms(RESEND_FIRST_MS)))
+    redis.call('HSET', key('wake'), where, int(NOW))
+    lines[#lines + 1] = endpoint
+    count('recovered_wakes')
+  end
+end
+
 for _, member in ipairs(redis.call('ZRANGE', key('deadlines'), '-inf', int(NOW), 'BYSCORE', 'LIMIT', 0, a.most)) do
   redis.call('ZREM', key('deadlines'), member)
   local starts = string.match(member, '^start|(.*)$')
@@ -813,6 +954,9 @@ for _, member in ipairs(redis.call('ZRANGE', key('outbox'), '-inf', int(NOW), 'B
   if kind == 'orphan' then
     redis.call('ZADD', key('outbox'), after_ms(ORPHAN_RESEND_MS), member)
     send('orphan', id, '')
+  elseif redis.call('HEXISTS', key('wake'), kind) == 1 and redis.call('ZSCORE', line_of(endpoint_of(kind), id), id) then
+    -- It is in a line that moves on: its own message would only be turned away.
+    redis.call('ZADD', key('outbox'), after_ms(LINED_UP_MS), member)
   else
     local job = key('job', id)
     local times = redis.call('EXISTS', job) == 1 and redis.call('HINCRBY', job, 'resends', 1) or -1
@@ -836,4 +980,4 @@ end
 for _, id in ipairs(redis.call('ZRANGE', key('expiry'), '-inf', int(NOW), 'BYSCORE', 'LIMIT', 0, a.most)) do
   drop(id)
 end
-return {messages, wakes}
+return {messages, wakes, lines}

@@ -12,8 +12,9 @@ from typing import Any
 
 import redis
 from redis.exceptions import RedisError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from ryla_tasks.errors import JobNotFound
+from ryla_tasks.errors import JobNotFound, StoreUnavailable
 from ryla_tasks.jobs.lifecycle import Decision, Step, cancelled_ending
 from ryla_tasks.jobs.record import CancelReason, JobRecord, JobSpec
 from ryla_tasks.jobs.states import State
@@ -37,6 +38,9 @@ __all__ = [
     "Settled",
     "Sweep",
 ]
+
+#: For how much of its lease a claim whose answer was lost is asked for again.
+_CLAIM_PATIENCE = 0.8
 
 _EXPIRED = {"type": "JobExpired", "message": "The job was not started in time.",
             "info": {"code": "start_by", "category": "permanent", "details": None}}  # fmt: skip
@@ -100,10 +104,12 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A limit of calls: `per_s` in the long run, `burst` at once, for the whole fleet."""
+    """A limit of calls: `per_s` in the long run, `burst` at once, for the whole fleet; of submits, also how many may be
+    `under_way` together."""
 
     per_s: float
     burst: int
+    under_way: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,8 @@ class Claim:
 
     `lost` says that an earlier claim of the same attempt died on its way; `durable`, that the intent is kept as the
     settings want. `taken` is the local monotonic time just
-    before the claim was asked for: the lease's age counts from there.
+    before the claim was asked for: the lease's age counts from there. `wake_s` is the delay of a wake message to send
+    for the jobs that are still in line at the endpoint, if any.
     """
 
     record: JobRecord
@@ -122,6 +129,7 @@ class Claim:
     payload: Any = None
     lost: bool = False
     durable: bool = True
+    wake_s: float | None = None
 
     def age(self) -> float:
         """Seconds since the lease began, at the most."""
@@ -134,11 +142,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No claim; where `why` is EARLY or WAIT, `in_s` says when to ask again."""
+    """No claim; where `why` is EARLY or WAIT, `in_s` says when there may be one. `wake_s` is the delay of a wake
+    message to send for the endpoint, if any."""
 
     why: Refusal
     in_s: float = 0.0
     job_id: str = ""
+    wake_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +189,11 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What a sweep found overdue: messages as (step, id, envelope), and targets to poll."""
+    """What a sweep found overdue: messages as (step, id, envelope), targets to poll, endpoints with jobs in line."""
 
     messages: tuple[tuple[str, str, str], ...]
     wakes: tuple[str, ...]
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +226,7 @@ class JobStore:
             "endpoint": spec.endpoint,
             "user": spec.user_id,
             "kind": spec.kind,
+            "rank": spec.priority.level,
             "retention_s": round(spec.retention_s),
             "delay_ms": round(job.delay_s * 1000),
             "event": event_json("created", record, 0.0),
@@ -242,8 +254,17 @@ class JobStore:
         lease_s: float,
         rate: Rate,
         durable: tuple[Any, ...] | None = None,
+        spread: bool = False,
     ) -> Claim | Refused:
-        """Take a queued job (or the first due) to submit it to `target`; the intent is written with it."""
+        """Take the queued job whose turn it is, to submit it to `target`; the intent is written with it.
+
+        Users take turns, and within a user's jobs priority goes before age. `job_id` is the job whose message asks:
+        where nobody had to wait before, it goes first among its user's. With `spread` a wake message for the rest of
+        the line is wanted at once, so that others help.
+
+        Where Redis breaks off in the middle of the answer, the same claim is asked for again until its lease is nearly
+        over: what was claimed is never left behind for want of an answer. Raises `StoreUnavailable`.
+        """
         taken = time.monotonic()
         wish = {
             "endpoint": endpoint,
@@ -253,9 +274,25 @@ class JobStore:
             "correlation_id": secrets.token_hex(12),
             "per_s": rate.per_s,
             "burst": rate.burst,
+            "at_once": rate.under_way,
+            "spread": spread,
         }
         if job_id is not None:
             wish["id"] = job_id
+        try:
+            return self._claim_submit(wish, taken, durable)
+        except StoreUnavailable as error:
+            if not error.sent:
+                raise
+        patient = Retrying(
+            retry=retry_if_exception_type(StoreUnavailable),
+            wait=wait_exponential(0.1, max=2),
+            stop=stop_after_delay(lease_s * _CLAIM_PATIENCE),
+            reraise=True,
+        )
+        return patient(self._claim_submit, {**wish, "again": True}, taken, durable)
+
+    def _claim_submit(self, wish: dict[str, Any], taken: float, durable: tuple[Any, ...] | None) -> Claim | Refused:
         if durable is None:
             return _claim(self._scripts.call("claim_submit", dumps(wish)), taken, packed=True)
         answer, kept = self._scripts.call_durably("claim_submit", durable, dumps(wish))
@@ -427,10 +464,10 @@ class JobStore:
                 "event": dumps({"type": "state", "phase": "timed_out", "message": State.TIMED_OUT.sentence}),
             },
         }
-        messages, wakes = self._scripts.call("sweep", dumps(wish))
+        messages, wakes, lines = self._scripts.call("sweep", dumps(wish))
         texts = [part.decode() for part in messages]
         triples = zip(texts[0::3], texts[1::3], texts[2::3], strict=True)
-        return Sweep(tuple(triples), tuple(wake.decode() for wake in wakes))
+        return Sweep(tuple(triples), tuple(map(bytes.decode, wakes)), tuple(map(bytes.decode, lines)))
 
     def note_recovery(self, sent: int, *, calm_s: float) -> Recovered | None:
         """Note how many messages a sweep sent again. Returns what a burst of recovery did, once, when it is over."""
@@ -517,11 +554,15 @@ def _deliveries(pairs: Iterable[bytes]) -> tuple[Delivery, ...]:
 
 def _claim(answer: Sequence[Any], taken: float, *, packed: bool) -> Claim | Refused:
     word, ms, *rest = answer
-    if not rest or word == b"wait":
-        return Refused(Refusal(word.decode()), ms / 1000, rest[0].decode() if rest else "")
+    if not rest:
+        return Refused(Refusal(word.decode()), ms / 1000)
+    if word == b"wait":
+        job_id, wake_ms = rest
+        return Refused(Refusal.WAIT, ms / 1000, job_id.decode(), _wake(wake_ms))
     job_id, fence, now, fields, *payload = rest
     body = payload[0] if payload else None
     if body is not None:
-        body = unpack_input(body) if packed else json.loads(body)
+        body = (unpack_input(body) if body else None) if packed else json.loads(body)
     record = decode_record(job_id.decode(), fields)
-    return Claim(record, fence.decode(), int(now) / 1e6, taken, body, lost=word == b"lost")
+    wake_s = _wake(payload[1]) if packed else None
+    return Claim(record, fence.decode(), int(now) / 1e6, taken, body, lost=word == b"lost", wake_s=wake_s)

@@ -11,9 +11,9 @@ from kombu.exceptions import OperationalError
 from ryla_tasks.jobs.lifecycle import Step
 from ryla_tasks.store.jobs import Delivery
 from ryla_tasks.tasks.envelope import Envelope, send
-from ryla_tasks.tasks.routes import ADOPT_TASK, CANCEL_TASK, POLL_TASK
+from ryla_tasks.tasks.routes import ADOPT_TASK, CANCEL_TASK, LINE_TASK, POLL_TASK
 
-__all__ = ["send_adoption", "send_cancel", "send_deliveries", "send_poll", "send_step"]
+__all__ = ["send_adoption", "send_cancel", "send_deliveries", "send_line", "send_poll", "send_step"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,16 @@ def send_poll(app: Celery, target: str, wake_s: float | None) -> None:
         app.tasks[POLL_TASK].apply_async(kwargs={"target": target}, countdown=wake_s)
     except (OperationalError, OSError) as error:
         logger.warning("message.not_sent what=poll target=%s error=%s", target, type(error).__name__)
+
+
+def send_line(app: Celery, endpoint: str, wake_s: float | None) -> None:
+    """Send the message that has an endpoint's line go on, if the store wants one."""
+    if wake_s is None:
+        return
+    try:
+        app.tasks[LINE_TASK].apply_async(kwargs={"endpoint": endpoint}, countdown=wake_s)
+    except (OperationalError, OSError) as error:
+        logger.warning("message.not_sent what=line endpoint=%s error=%s", endpoint, type(error).__name__)
 
 
 def send_cancel(app: Celery, *, job_id: str = "", orphan: str = "") -> None:

@@ -6,15 +6,17 @@ from typing import Any
 
 from celery import Celery
 
-__all__ = ["CANCEL_TASK", "JOBS", "MAINTENANCE", "POLLS", "POLL_TASK", "add_routes", "route"]
+__all__ = ["CANCEL_TASK", "JOBS", "LINE_TASK", "MAINTENANCE", "POLLS", "POLL_TASK", "add_routes", "route"]
 
 JOBS, POLLS, MAINTENANCE = "ryla.jobs", "ryla.polls", "ryla.maintenance"
 
 #: The names of the tasks that are messages of the engine.
 POLL_TASK, CANCEL_TASK, ADOPT_TASK = "ryla.poll", "ryla.cancel_remote", "ryla.adopt_remote"
+LINE_TASK = "ryla.submit_line"
 
 _BY_NAME: dict[str, dict[str, Any]] = {
     POLL_TASK: {"queue": POLLS, "priority": 0},
+    LINE_TASK: {"queue": JOBS, "priority": 0},
     CANCEL_TASK: {"queue": MAINTENANCE},
     ADOPT_TASK: {"queue": MAINTENANCE},
     "ryla.generate_image": {"queue": JOBS},

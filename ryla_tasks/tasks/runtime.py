@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -115,7 +116,7 @@ class Runtime:
 
     def run_rate(self, target: Target) -> Rate:
         """The same for submits."""
-        return _rate(target.limits.run_per_10s)
+        return replace(_rate(target.limits.run_per_10s), under_way=target.limits.run_concurrent)
 
     def _health(self, target_id: str) -> EndpointHealth:
         provider, endpoint_id = self.provider(target_id)

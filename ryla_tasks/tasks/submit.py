@@ -35,8 +35,8 @@ from ryla_tasks.jobs.planner import first_gap
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import State
 from ryla_tasks.providers import Policy, was_not_accepted
-from ryla_tasks.store.jobs import Accepted, Claim, Refusal, Refused
-from ryla_tasks.tasks.messages import send_cancel, send_poll, send_step
+from ryla_tasks.store.jobs import Accepted, Claim, Refused
+from ryla_tasks.tasks.messages import send_cancel, send_line, send_poll
 from ryla_tasks.tasks.outcome import carry_out, may_retry
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
 from ryla_tasks.tasks.webhook_token import webhook_of
@@ -44,7 +44,7 @@ from ryla_tasks.tasks.webhook_token import webhook_of
 if TYPE_CHECKING:
     from ryla_tasks.tasks.base import ServerlessTask
 
-__all__ = ["policy_of", "submit"]
+__all__ = ["policy_of", "submit", "submit_line"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +57,18 @@ LEASE_MARGIN_S = 15.0
 #: How long a message that found due work beside its own goes on with it.
 _LONGEST_TURN_S = 20.0
 
+#: How long a line's wake message goes on; then other slow work may have the slot.
+_LINE_TURN_S = 2.0
+
 #: How long `accept` is tried again while Redis is away; then the sweeper finds the submit's lease over.
 _ACCEPT_PATIENCE_S = 600.0
 
 
 def submit(task: ServerlessTask, endpoint: str | None) -> NoReturn:
-    """Carry out a submit message. Always raises `Ignore`: the job's end comes with its deliver message."""
+    """Carry out a submit message: submit the job whose turn it is, which need not be the message's own.
+
+    Always raises `Ignore`: the job's end comes with its deliver message.
+    """
     app = task.app
     runtime, job_id = runtime_of(app), str(task.request.id)
     if endpoint is None:
@@ -75,6 +81,18 @@ def submit(task: ServerlessTask, endpoint: str | None) -> NoReturn:
     raise Ignore
 
 
+def submit_line(app: Celery, endpoint: str) -> None:
+    """Carry out a line's wake message: submit what the limits allow now. The store says when the next is to come."""
+    runtime, place = runtime_of(app), f"submit:{endpoint}"
+    with runtime.lane.room(place) as admitted:
+        if not admitted:
+            return
+        end, first = time.monotonic() + _LINE_TURN_S, True
+        while _submit_one(app, runtime, endpoint, None, spread=first) and time.monotonic() < end:
+            first = False
+        _catch_up(app, runtime, endpoint, place)
+
+
 def _catch_up(app: Celery, runtime: Runtime, endpoint: str, place: str) -> None:
     """Submit what is due because its message found no room."""
     end = time.monotonic() + _LONGEST_TURN_S
@@ -83,8 +101,8 @@ def _catch_up(app: Celery, runtime: Runtime, endpoint: str, place: str) -> None:
             runtime.lane.caught_up(place)
 
 
-def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None) -> bool:
-    """Claim and submit one job. False where there was none to claim."""
+def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None, *, spread: bool = False) -> bool:
+    """Claim and submit one job. False where there was none to claim, or the limits allow none now."""
     settings = runtime.settings
     target = settings.endpoint(endpoint).primary
     claim = runtime.store.claim_submit(
@@ -94,23 +112,16 @@ def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None
         lease_s=settings.http_total_s + LEASE_MARGIN_S,
         rate=runtime.run_rate(target),
         durable=runtime.durable,
+        spread=spread,
     )
+    send_line(app, endpoint, claim.wake_s)
     if isinstance(claim, Refused):
-        return _refused(app, runtime, claim)
+        return False
     crashpoint("after_submit_claim")
     if claim.lost:
         _settle(app, runtime, claim, StillUnknown() if claim.record.state is State.UNKNOWN else OutcomeUnknown())
         return True
     _send(app, runtime, claim)
-    return True
-
-
-def _refused(app: Celery, runtime: Runtime, refused: Refused) -> bool:
-    """A job that must wait for its place in the endpoint's rate gets its message again, for that moment."""
-    if refused.why is not Refusal.WAIT:
-        return False
-    if refused.in_s <= 30.0:
-        send_step(app, runtime.store.delivery(refused.job_id), Step.SUBMIT, countdown=refused.in_s)
     return True
 
 

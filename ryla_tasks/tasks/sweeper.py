@@ -19,7 +19,7 @@ from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import RylaError
 from ryla_tasks.jobs.lifecycle import Step
 from ryla_tasks.store.jobs import Delivery
-from ryla_tasks.tasks.messages import send_cancel, send_poll, send_step
+from ryla_tasks.tasks.messages import send_cancel, send_line, send_poll, send_step
 from ryla_tasks.tasks.quiet import hush
 from ryla_tasks.tasks.revokes import RevokeWatch
 from ryla_tasks.tasks.runtime import runtime_of
@@ -57,6 +57,8 @@ def sweep_once(app: Celery) -> int:
         crashpoint("after_sweep_before_send")
     for target in swept.wakes:
         send_poll(app, target, 0.0)
+    for endpoint in swept.lines:
+        send_line(app, endpoint, 0.0)
     for kind, job_id, envelope in swept.messages:
         if kind == "cancel":
             send_cancel(app, job_id=job_id)
@@ -64,9 +66,11 @@ def sweep_once(app: Celery) -> int:
             send_cancel(app, orphan=job_id)
         else:
             send_step(app, Delivery(job_id, envelope), Step(kind))
-    sent = len(swept.wakes) + len(swept.messages)
+    sent = len(swept.wakes) + len(swept.lines) + len(swept.messages)
     if sent:
-        logger.info("sweep.sent messages=%d polls=%d", len(swept.messages), len(swept.wakes))
+        logger.info(
+            "sweep.sent messages=%d polls=%d lines=%d", len(swept.messages), len(swept.wakes), len(swept.lines)
+        )
     recovered = store.note_recovery(sent, calm_s=CALM_S)
     if recovered is not None:
         logger.info(

@@ -20,7 +20,7 @@ from store_world import (
 from ryla_tasks.jobs.lifecycle import Decision, Step
 from ryla_tasks.jobs.record import CancelReason
 from ryla_tasks.jobs.states import State
-from ryla_tasks.store.jobs import Accepted, Claim, Rate, Refusal, Refused
+from ryla_tasks.store.jobs import Accepted, Claim, Refusal, Refused
 from tests.support.fleet import eventually
 
 ORPHAN = ("orphan", f"{TARGET} r-1", "")
@@ -280,44 +280,3 @@ def test_a_job_that_has_moved_on_or_never_was_is_not_claimed(world: World) -> No
     for job_id, why in ((waiting, Refusal.MOVED), ("nobody", Refusal.GONE)):
         assert world.store.claim_submit(ENDPOINT, TARGET, job_id=job_id, lease_s=5, rate=FREE) == Refused(why)
         assert world.store.claim_deliver(job_id=job_id, lease_s=5) == Refused(why)
-
-
-def test_submits_over_the_rate_get_their_moment_in_line_and_may_go_then(world: World) -> None:
-    rate = Rate(per_s=20.0, burst=2)
-    jobs = [world.job() for _ in range(8)]
-    for job_id in jobs[:2]:
-        world.claim(job_id, rate=rate)
-    waits = []
-    for job_id in jobs[2:]:
-        refused = world.store.claim_submit(ENDPOINT, TARGET, job_id=job_id, lease_s=5, rate=rate)
-        assert isinstance(refused, Refused)
-        assert (refused.why, refused.job_id) == (Refusal.WAIT, job_id)
-        waits.append(refused.in_s)
-        line = world.client.get(f"ryla:rate:{TARGET}:run:line")
-        due = world.client.zscore(f"ryla:due:{SUBMIT}", job_id)
-        assert line is not None
-        assert due is not None
-        assert due >= int(line) - rate.burst * 1e6 / rate.per_s, "due before its place in line"
-    assert waits == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.25, 0.3], abs=0.04)
-    for job_id in jobs[2:]:
-        eventually(lambda job_id=job_id: world.due_in(f"due:{SUBMIT}", job_id) <= 0, every=0.001)
-        world.claim(job_id, rate=rate)
-
-
-def test_a_429_on_submits_holds_all_submits_to_the_target_and_then_spreads_them(world: World) -> None:
-    rate = Rate(per_s=2.0, burst=50)
-    reserved = world.job()
-    world.store.hold(TARGET, "run", 1.0)
-    first = world.store.claim_submit(ENDPOINT, TARGET, job_id=reserved, lease_s=5, rate=rate)
-    assert isinstance(first, Refused)
-    assert first.in_s == pytest.approx(1.0, abs=0.2)
-    world.store.hold(TARGET, "run", 3.0)
-    world.past(f"due:{SUBMIT}", reserved)
-    waits = []
-    for job_id in (reserved, world.job(), world.job()):
-        refused = world.store.claim_submit(ENDPOINT, TARGET, job_id=job_id, lease_s=5, rate=rate)
-        assert isinstance(refused, Refused), "a place in line is no leave to call during a hold"
-        waits.append(refused.in_s)
-    assert waits == pytest.approx([3.0, 3.5, 4.0], abs=0.3)
-    other = world.store.claim_submit(ENDPOINT, "runpod:other", job_id=world.job(), lease_s=5, rate=rate)
-    assert isinstance(other, Claim)

@@ -76,6 +76,7 @@ def test_in_a_canvas_the_same_key_makes_an_alias_that_is_never_submitted(world: 
     assert alias.word is Creation.ALIAS
     assert alias.job_id != first
     assert world.record(alias.job_id).alias_of == first
+    world.claim(first)
     refused = world.store.claim_submit(ENDPOINT, TARGET, job_id=alias.job_id, lease_s=5, rate=FREE)
     assert refused == Refused(Refusal.MOVED)
 

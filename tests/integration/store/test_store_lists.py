@@ -41,8 +41,11 @@ class Model:
 
     def submit(self, job_id: str) -> None:
         if self.states[job_id] is State.QUEUED:
-            self.world.claim(job_id, endpoint=self.facts[job_id]["endpoint"])
-            self.states[job_id] = State.SUBMITTING
+            # Users take turns: it may be another job of the endpoint that is claimed.
+            claimed = self.world.claim(job_id, endpoint=self.facts[job_id]["endpoint"]).record.job_id
+            assert self.states[claimed] is State.QUEUED
+            assert self.facts[claimed]["endpoint"] == self.facts[job_id]["endpoint"]
+            self.states[claimed] = State.SUBMITTING
 
     def accept(self, job_id: str) -> None:
         record = self.world.record(job_id)
