@@ -1,4 +1,4 @@
-"""`ryla endpoints`: the endpoints in the settings, and how RunPod says they are."""
+"""`ryla endpoints`: the endpoints in the settings, how RunPod says they are, and what their history says."""
 
 from __future__ import annotations
 
@@ -20,23 +20,41 @@ _AT_ONCE = 8
 
 @click.command()
 @click.option("--health/--no-health", default=True, show_default=True, help="Ask RunPod how they are.")
+@click.option("--history/--no-history", default=True, show_default=True, help="Show what Redis keeps of their past.")
+@click.option("--advise", is_flag=True, help="Weigh a worker that is always on against the cold starts it would save.")
 @json_option
-def endpoints(health: bool, as_json: bool) -> None:
+def endpoints(health: bool, history: bool, advise: bool, as_json: bool) -> None:
     """Show the endpoints in the settings, each with its targets, and how they are.
 
-    The counts of workers overlap (an idle one is also ready). The exit code is that of the first target that could
-    not be asked.
+    The counts of workers overlap (an idle one is also ready). The history is that of the last 500 attempts at each
+    target, the verdict what the workers found when a job last waited there. Without Redis there is none. The exit code
+    is that of the first target that could not be asked.
     """
+    from ryla_tasks.cli.history import histories, print_advice, print_histories, with_advice
     from ryla_tasks.settings import get_settings
 
     pairs = [(endpoint, target) for endpoint in get_settings().endpoints.values() for target in endpoint.targets]
+    targets = [target for _, target in pairs]
+    if advise:
+        advised = with_advice([(endpoint.name, target) for endpoint, target in pairs])
+        if as_json:
+            print_json(advised)
+        else:
+            print_advice(advised)
+        return
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        asked = list(pool.map(_health, [target for _, target in pairs])) if health else [({}, Exit.OK) for _ in pairs]
-    rows = [{**_static(endpoint, target), **found} for (endpoint, target), (found, _) in zip(pairs, asked, strict=True)]
+        asked = list(pool.map(_health, targets)) if health else [({}, Exit.OK) for _ in pairs]
+    past, problem = histories(targets) if history else ([{} for _ in pairs], "")
+    rows = [
+        {**_static(endpoint, target), **found, **known}
+        for (endpoint, target), (found, _), known in zip(pairs, asked, past, strict=True)
+    ]
     if as_json:
         print_json(rows)
     else:
         _print_table(rows, health=health)
+        if history and rows:
+            print_histories(rows, problem)
     click.get_current_context().exit(next((code for _, code in asked if code), Exit.OK))
 
 
