@@ -62,7 +62,7 @@ def test_the_result_shows_progress_while_the_job_is_under_way(served: Fleet) -> 
     [
         ({"simulate": {"fail": "ValueError: no"}}, JobFailed, "worker_error"),
         ({"simulate": {"no_output": True}}, ryla_tasks.errors.OutputMissing, "output_missing"),
-        ({"simulate": {"output": {"error": "no such model"}}}, JobFailed, "failed"),
+        ({"simulate": {"output": {"error": "no such style"}}}, JobFailed, "worker_error"),
     ],
 )
 def test_a_failed_job_raises_the_same_error_everywhere(

@@ -184,7 +184,7 @@ def test_retries_end_with_the_error_of_the_last_try(served: Fleet) -> None:
 def test_a_submit_whose_answer_is_lost_is_never_repeated(served: Fleet, fault: Any) -> None:
     """Not by the default rule, and not by a task that tries everything again."""
     served.endpoint("echo").add_fault(fault)
-    result = retrying_app.patient.delay(simulate={"never_end": True})
+    result = retrying_app.patient.delay(simulate={"never_end": True}, on_unknown="fail")
     with pytest.raises(SubmitOutcomeUnknown) as caught:
         result.get(timeout=30)
     assert caught.value.info["code"] == "submit_unknown"

@@ -51,6 +51,9 @@ IN_QUEUE, IN_PROGRESS = RemoteStatus.IN_QUEUE, RemoteStatus.IN_PROGRESS
 COMPLETED, FAILED = RemoteStatus.COMPLETED, RemoteStatus.FAILED
 CANCELLED, TIMED_OUT = RemoteStatus.CANCELLED, RemoteStatus.TIMED_OUT
 
+#: A task that lists no error of a job, and leaves it to the verdict.
+JUDGED = Surroundings(may_resubmit=lambda _error: True)
+
 EVERY_OBSERVATION: list[Observation] = [
     Seen(remote(IN_QUEUE)),
     Seen(remote(IN_PROGRESS, output=50)),
@@ -213,6 +216,47 @@ class TestMissing:
         error = error_of(decision)
         assert (decision.record.state, type(error), error.info["code"]) == (State.EXPIRED, JobExpired, "remote_lost")
 
+    @pytest.mark.parametrize(
+        ("observation", "changes", "state", "code"),
+        [
+            (Missing(), {}, State.EXPIRED, "wrong_endpoint"),
+            (Missing(), {"observed_status": "IN_QUEUE"}, State.EXPIRED, "remote_lost"),
+            (Missing(), {"observed_status": "IN_QUEUE", "spec_ttl_s": 60.0}, State.TIMED_OUT, "ttl"),
+            (
+                Missing(),
+                {"submitted": NOW - 9_000.0, "observed_seen_at": NOW - 2_000.0},
+                State.EXPIRED,
+                "result_expired",
+            ),
+            (Trouble(EndpointNotFound("404")), {}, State.EXPIRED, "endpoint_gone"),
+        ],
+        ids=["never seen", "seen", "past its ttl", "unwatched for longer than a result is kept", "no endpoint"],
+    )
+    def test_a_lasting_404_is_judged_by_age_and_by_what_was_seen(
+        self, observation: Observation, changes: dict[str, Any], state: State, code: str
+    ) -> None:
+        record, now = make_record(**changes), NOW
+        while not record.state.ended:
+            record, now = advance(record, observation, now, RETRYING).record, now + 30.0
+        error = raised("job-1", record.ending or {})
+        assert (record.state, error.info["code"], record.retries) == (state, code, 0)
+        assert error.details["target"] == "runpod:ep1"
+        assert error.details["missing_s"] >= 60.0
+
+    def test_an_endpoint_that_is_not_found_is_given_up_when_no_result_could_be_there_any_more(self) -> None:
+        record = advance(make_record(), Trouble(EndpointNotFound("404")), NOW, PLAIN).record
+        last = NOW + REMOTE_RETENTION_S - 1
+        assert not advance(record, Trouble(EndpointNotFound("404")), last, PLAIN).record.state.ended
+        assert advance(record, Trouble(EndpointNotFound("404")), last + 1, PLAIN).record.state is State.EXPIRED
+
+    @pytest.mark.parametrize("between", [[], [Trouble(ServerError("down"))], [Seen(remote(IN_QUEUE))]], ids=repr)
+    def test_the_absence_of_the_endpoint_is_not_held_against_the_job(self, between: list[Observation]) -> None:
+        record = after(make_record(), Trouble(EndpointNotFound("404")))
+        record = after(record.with_(submitted=SUBMITTED - 900), *between, gap=0.0)
+        decision = advance(record, Missing(), NOW + 900, PLAIN)
+        assert not decision.record.state.ended
+        assert decision.record.observed.missing_since == NOW + 900
+
     def test_a_job_that_is_found_again_goes_on(self) -> None:
         record = after(make_record(), Missing(), Seen(remote(IN_PROGRESS)))
         assert not advance(record, Missing(), NOW + 100, PLAIN).record.state.ended
@@ -370,6 +414,51 @@ class TestRetries:
         decision = advance(make_record(state), observation, NOW, Surroundings(may_retry=may_retry))
         assert decision.record.state is State.QUEUED
         assert [type(error) for error in asked] == [kind]
+
+    @pytest.mark.parametrize(
+        ("said", "kind", "attempts"),
+        [
+            ("ComfyUI server (127.0.0.1:8188) not reachable after multiple retries.", "image", 4),
+            ("ComfyUI server (127.0.0.1:8188) not reachable after multiple retries.", "lora", 4),
+            ("CUDA out of memory", "image", 2),
+            ("CUDA out of memory", "lora", 1),
+            ("Missing 'workflow' parameter", "image", 1),
+            ("Cannot access gated repo", "image", 1),
+        ],
+        ids=["transient", "transient training", "recoverable", "recoverable training", "permanent", "fatal"],
+    )
+    def test_the_verdict_decides_where_the_task_lists_nothing(self, said: str, kind: str, attempts: int) -> None:
+        record, made = make_record(State.RUNNING, spec_max_retries=3, spec_kind=kind), 1
+        while not (record := advance(record, Seen(remote(FAILED, error=said)), NOW, JUDGED).record).state.ended:
+            record, made = record.with_(state=State.RUNNING, submitted=SUBMITTED), made + 1
+        assert made == attempts
+
+    def test_the_verdict_does_not_decide_over_a_refused_submit(self) -> None:
+        refused = NotAccepted(RateLimited("slow down"))
+        assert advance(make_record(State.SUBMITTING), refused, NOW, JUDGED).record.state is State.FAILED
+
+    def test_a_transient_failure_uses_up_the_budget_of_the_job(self) -> None:
+        record = make_record(State.RUNNING, spec_max_retries=1, retries=1)
+        failed = Seen(remote(FAILED, error="ComfyUI server (127.0.0.1:8188) not reachable after multiple retries."))
+        assert advance(record, failed, NOW, JUDGED).record.state is State.FAILED
+
+    @pytest.mark.parametrize("around", [JUDGED, RETRYING], ids=["by the verdict", "listed by the task"])
+    def test_what_brought_down_two_gpu_workers_is_not_given_to_a_third(self, around: Surroundings) -> None:
+        crash = Seen(remote(FAILED, error="job timed out after 1 retries"))
+        record = advance(make_record(State.RUNNING), crash, NOW, around).record
+        assert (record.state, record.observed.crashes) == (State.QUEUED, 1)
+        refused = advance(record.with_(state=State.SUBMITTING), NotAccepted(NotConnected("no")), NOW, RETRYING).record
+        assert refused.observed.crashes == 1
+        decision = advance(refused.with_(state=State.RUNNING, submitted=SUBMITTED), crash, NOW, around)
+        error = error_of(decision)
+        assert (decision.record.state, type(error), error.info["code"]) == (State.FAILED, JobFailed, "poison_input")
+        assert error.details["crashes"] == 2
+        assert error.details["last"]["code"] == "worker_crashed"
+
+    def test_other_failures_between_two_crashes_are_not_counted(self) -> None:
+        record = make_record(State.RUNNING, observed_crashes=1)
+        decision = advance(record, Seen(remote(FAILED, error="CUDA out of memory")), NOW, JUDGED)
+        assert (decision.record.state, decision.record.observed.crashes) == (State.QUEUED, 1)
 
     @pytest.mark.parametrize(
         "observation",
