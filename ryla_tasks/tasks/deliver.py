@@ -44,9 +44,6 @@ logger = logging.getLogger(__name__)
 #: Longer than fetching and storing the largest output may take, and Celery's writing of the result after it.
 LEASE_S = 180.0
 
-#: When a job is delivered again whose end Celery could not store.
-AGAIN_S = 5.0
-
 #: Where a request keeps the claim that it works under.
 _CLAIM = "ryla_claim"
 
@@ -81,12 +78,12 @@ def deliver(task: ServerlessTask) -> Any:
 
 
 def deliver_again(task: ServerlessTask) -> None:
-    """The end could not be told to Celery (Redis was away, or full): the job is due again in a few seconds."""
+    """The end could not be told to Celery (Redis was away, or full): the sweeper sends it again in a few seconds."""
     claim = task.request.get(_CLAIM)
     if claim is None:
         return
     try:
-        runtime_of(task.app).store.release(claim, AGAIN_S)
+        runtime_of(task.app).store.release(claim)
     except StoreError as error:
         logger.warning("deliver.not_released job=%s error=%s", claim.record.job_id, error)
 
