@@ -375,7 +375,7 @@ end
 return {'accepted', wake(a.target, after_ms(a.gap_ms))}
 
 -- operation: claim_polls allow-oom
--- Take up to `most` jobs that are due at a target for one ride. Returns {fence, now, in flight, more, ms, rows}.
+-- Take up to `most` jobs that are due at a target for one ride. Returns {fence, now, in flight, ms, rows}.
 local a = cjson.decode(ARGV[1])
 local where = key('due', 'poll:' .. a.target)
 local rides = key('rides', a.target)
@@ -388,11 +388,11 @@ if #ids == 0 then
   -- Somebody else has them, or the message came before its time (another host's clock). The second is not sent again,
   -- or two hosts would pass it to and fro: its own time still stands in `wake`.
   local first = redis.call('ZRANGE', where, 0, 0, 'WITHSCORES')
-  return {'', int(NOW), flight, 0, first[2] and wake(a.target, tonumber(first[2])) or -1, {}}
+  return {'', int(NOW), flight, first[2] and wake(a.target, tonumber(first[2])) or -1, {}}
 end
 local room, wait = 0, 250
 if redis.call('ZCARD', rides) < a.most_rides then room, wait = grant(a.target, 'status', #ids, a.per_s, a.burst) end
-if room == 0 then return {'', int(NOW), flight, 0, wake(a.target, after_ms(wait)), {}} end
+if room == 0 then return {'', int(NOW), flight, wake(a.target, after_ms(wait)), {}} end
 local lease = lease_until(a.lease_ms, a.fence)
 local scores, rows = {}, {}
 for i = 1, room do
@@ -402,7 +402,7 @@ for i = 1, room do
 end
 redis.call('ZADD', where, 'XX', unpack(scores))
 redis.call('ZADD', rides, lease, int(lease))
-return {int(lease), int(NOW), flight, #ids >= a.most and 1 or 0, -1, rows}
+return {int(lease), int(NOW), flight, -1, rows}
 
 -- operation: settle allow-oom
 -- Carry out what was decided about claimed jobs. Returns {ms until a poll message is due or -1, words, deliveries}.

@@ -148,7 +148,6 @@ class Ride:
     now: float
     taken: float
     in_flight: int
-    more: bool
     wake_s: float | None
     records: tuple[JobRecord, ...]
 
@@ -276,9 +275,9 @@ class JobStore:
             "burst": rate.burst,
             "most_rides": most_rides,
         }
-        fence, now, flight, more, wake_ms, rows = self._scripts.call("claim_polls", dumps(wish))
+        fence, now, flight, wake_ms, rows = self._scripts.call("claim_polls", dumps(wish))
         records = tuple(decode_record(job_id.decode(), fields) for job_id, fields in rows)
-        return Ride(target, fence.decode(), int(now) / 1e6, taken, flight, bool(more), _wake(wake_ms), records)
+        return Ride(target, fence.decode(), int(now) / 1e6, taken, flight, _wake(wake_ms), records)
 
     def settle_ride(
         self,

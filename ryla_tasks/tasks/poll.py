@@ -58,9 +58,8 @@ def ride(app: Celery, target_id: str) -> None:
         )
         if claimed.records:
             _ride(app, runtime, claimed)
+        # Where more than a ride's worth was due, the ride's last settle has asked for another message, at the tail.
         send_poll(app, target_id, claimed.wake_s)
-    if claimed.more:
-        send_poll(app, target_id, 0.0)
 
 
 def _ride(app: Celery, runtime: Runtime, claimed: Ride) -> None:
