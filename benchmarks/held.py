@@ -38,9 +38,9 @@ def measure_held(system: System, *, quick: bool, jobs: int | None = None) -> lis
     """10,000 jobs in flight, 2,000 with `quick`, none of which ends meanwhile."""
     jobs = jobs or (2_000 if quick else 10_000)
     plain, ours = _held(system, PLAIN, jobs), _held(system, OURS, jobs)
-    about = f"{jobs:,} jobs in flight besides {WARM} before them, each polled each {GAP_S:g} s"
+    about = f"{jobs:,} jobs in flight besides {WARM} before them, each polled every {GAP_S:g} s"
     measures = (
-        Measure("messages held (in queues and in the worker)", "messages", ours.messages, plain.messages),
+        Measure("messages held (in queues and in the worker)", "count", ours.messages, plain.messages),
         Measure("memory of the worker process", "MB", ours.worker_mb, plain.worker_mb),
         Measure("memory of the worker process per job", "KB", ours.worker_kb_per_job, plain.worker_kb_per_job),
         Measure("memory of Redis per job", "KB", ours.redis_kb_per_job, plain.redis_kb_per_job),

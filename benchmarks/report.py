@@ -123,7 +123,7 @@ def to_markdown(parts: Sequence[Part], *, quick: bool) -> str:
     where = ", ".join(f"{name} {value}" for name, value in machine().items())
     lines = [_INTRODUCTION.strip(), "", f"Measured{' with `--quick`' if quick else ''} on: {where}.", ""]
     for part in parts:
-        lines += [f"## {part.name}", "", f"{part.about[:1].upper()}{part.about[1:]}.", ""]
+        lines += [f"## {part.name}", "", f"Here: {part.about}.", ""]
         lines += ["| measure | ryla_tasks | plain Celery | ratio |", "|---|---:|---:|---:|"]
         for one in part.measures:
             ratio = "" if one.ratio is None else f"{one.ratio:.2f}"
