@@ -71,9 +71,8 @@ def celery_defaults(settings: Settings) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         # A lost connection does not end running steps: their jobs are fenced.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # On SIGTERM steps under way get this long to end before the cold shutdown puts them back.
+        # On SIGQUIT steps under way get this long to end. A worker without any gives its messages back at once.
         "worker_soft_shutdown_timeout": 30.0,
-        "worker_enable_soft_shutdown_on_idle": True,
     }
 
 
