@@ -68,8 +68,10 @@ def _catch_up(app: Celery, runtime: Runtime, endpoint: str, place: str) -> None:
     """Submit what is due because its message found no room."""
     end = time.monotonic() + _LONGEST_TURN_S
     while runtime.lane.passed_over(place) and time.monotonic() < end:
-        if not _submit_one(app, runtime, endpoint, None):
-            runtime.lane.caught_up(place)
+        # Before the look: who is passed over after it notes it anew.
+        runtime.lane.caught_up(place)
+        while time.monotonic() < end and _submit_one(app, runtime, endpoint, None):
+            pass
 
 
 def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None) -> bool:
