@@ -254,7 +254,8 @@ end
 
 -- operation: create
 -- Accept a job: write its record, its input and its message, due to be submitted. Returns {word, id}.
-local a, input, message = cjson.decode(ARGV[1]), ARGV[2], ARGV[3]
+-- The large texts come as they are: to put them into the JSON of the rest would encode and decode them once more.
+local a, input, message, spec, event, progress = cjson.decode(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local job = key('job', a.id)
 if redis.call('EXISTS', job) == 1 then return {'exists', a.id} end
 if redis.call('EXISTS', key('tomb', a.id)) == 1 then return {'tombstone', a.id} end
@@ -272,7 +273,7 @@ if a.idem then
   if not twin then redis.call('SET', key('idem', a.idem), a.digest .. ' ' .. a.id) end
 end
 local at = int(NOW)
-redis.call('HSET', job, 'spec', a.spec, 'state', 'queued', 'endpoint', a.endpoint, 'user', a.user, 'kind', a.kind,
+redis.call('HSET', job, 'spec', spec, 'state', 'queued', 'endpoint', a.endpoint, 'user', a.user, 'kind', a.kind,
   'created', at, 'retention', a.retention_s)
 if a.idem and not twin then redis.call('HSET', job, 'idem', a.idem) end
 if a.unrecorded then redis.call('HSET', job, 'unrecorded', 1) end
@@ -282,8 +283,8 @@ redis.call('ZADD', key('idx', 'state', 'queued'), at, a.id)
 redis.call('ZADD', key('idx', 'kind', a.kind), at, a.id)
 redis.call('ZADD', key('idx', 'endpoint', a.endpoint), at, a.id)
 if a.user ~= '' then redis.call('ZADD', key('idx', 'user', a.user), at, a.id) end
-tell(a.id, a.event)
-show(a.meta)
+tell(a.id, event)
+show({key = a.meta_key, value = progress, ttl = a.meta_ttl})
 if twin then
   redis.call('HSET', job, 'alias_of', twin)
   local f = redis.call('HMGET', key('job', twin), 'state', 'ending')
@@ -298,6 +299,8 @@ redis.call('SET', key('input', a.id), input)
 place('submit:' .. a.endpoint, a.id, a.delay_ms)
 if a.deadline_ms then redis.call('ZADD', key('deadlines'), after_ms(a.deadline_ms), a.id) end
 if a.start_by_ms then redis.call('ZADD', key('deadlines'), after_ms(a.start_by_ms), 'start|' .. a.id) end
+-- Where the broker is this database, the message is in its queue in the same moment as the record.
+if ARGV[7] then redis.call('LPUSH', ARGV[7], ARGV[8]) end
 return {'created', a.id}
 
 -- operation: claim_submit allow-oom

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from ryla_tasks.errors import JobNotFound
 from ryla_tasks.jobs.lifecycle import Decision, Step, cancelled_ending
+from ryla_tasks.jobs.progress import progress_of
 from ryla_tasks.jobs.record import CancelReason, JobRecord, JobSpec
 from ryla_tasks.jobs.states import State
 from ryla_tasks.store.codec import Meta, decode_record, dumps, event_json, pack_input, unpack_input
@@ -66,7 +67,10 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to create. `input_json` is the endpoint's input as JSON, `envelope` the Celery message that runs it."""
+    """A job to create. `input_json` is the endpoint's input as JSON, `envelope` the Celery message that runs it.
+
+    `message` is that message as a Redis list and what is pushed to it, where it goes out with the record.
+    """
 
     job_id: str
     spec: JobSpec
@@ -77,6 +81,7 @@ class NewJob:
     digest: str = ""
     in_canvas: bool = False
     recorded: bool = True
+    message: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +202,13 @@ class JobStore:
         record = JobRecord(job.job_id, spec)
         wish: dict[str, Any] = {
             "id": job.job_id,
-            "spec": spec.to_json(),
             "endpoint": spec.endpoint,
             "user": spec.user_id,
             "kind": spec.kind,
             "retention_s": round(spec.retention_s),
             "delay_ms": round(job.delay_s * 1000),
-            "event": event_json("created", record, 0.0),
-            "meta": self._meta.of(record, 0.0),
+            "meta_key": self._meta.key(job.job_id),
+            "meta_ttl": self._meta.ttl_s,
         }
         if spec.deadline_s is not None:
             wish["deadline_ms"] = round((job.delay_s + spec.deadline_s) * 1000)
@@ -216,7 +220,17 @@ class JobStore:
             wish |= {"idem": idem, "digest": job.digest, "alias": job.in_canvas}
         if not job.recorded:
             wish["unrecorded"] = True
-        word, job_id, *rest = self._scripts.call("create", dumps(wish), pack_input(job.input_json), job.envelope)
+        progress = progress_of(record, 0.0).to_json()
+        word, job_id, *rest = self._scripts.call(
+            "create",
+            dumps(wish),
+            pack_input(job.input_json),
+            job.envelope,
+            spec.to_json(),
+            dumps({"type": "created", **progress}),
+            self._meta.value(job.job_id, progress),
+            *(job.message or ()),
+        )
         return Created(Creation(word.decode()), job_id.decode(), _deliveries(rest))
 
     def claim_submit(

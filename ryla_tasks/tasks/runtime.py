@@ -21,6 +21,7 @@ from ryla_tasks.settings import Settings, Target, get_settings, parse_target_id
 from ryla_tasks.store.codec import Meta
 from ryla_tasks.store.jobs import JobStore, Rate
 from ryla_tasks.tasks.lanes import RideGate, SlowLane
+from ryla_tasks.tasks.notebook import Notebook
 
 __all__ = ["Runtime", "forget", "runtime_of"]
 
@@ -57,6 +58,11 @@ class Runtime:
         prefix = (key.decode() if isinstance(key, bytes) else str(key)).removesuffix("x")
         meta = Meta(prefix, int(getattr(backend, "expires", 0) or _RESULTS_KEPT_S))
         return JobStore(self.client, prefix=self.settings.key_prefix, meta=meta)
+
+    @cached_property
+    def notebook(self) -> Notebook:
+        """Writes messages that go to Redis with their records."""
+        return Notebook(self.app, self.client)
 
     @cached_property
     def artifacts(self) -> ArtifactStore:
