@@ -249,6 +249,9 @@ local function cancel(id, reason, ending, to, event)
     expect('cancel', id, RESEND_FIRST_MS)
     return 'remote', -1, {}
   end
+  -- Too late for a finished job; but one that was taken for finished, because its progress was too long to read in a
+  -- ride, goes back to running, and the wish is carried out then.
+  if state == 'collecting' then ask_to_stop(job, reason, ending, to, event) end
   return 'over', -1, {}
 end
 
@@ -455,6 +458,7 @@ for i, item in ipairs(a.items) do
       end
     else
       move(id, item.old, item.new)
+      if item.old == 'collecting' and redis.call('HEXISTS', job, 'stop') == 1 then expect('cancel', id, 0) end
       if item.output then redis.call('SET', key('output', id), item.output) end
       if item.retries then
         redis.call('HSET', job, 'retries', item.retries, 'remote_id', '', 'submitted', 0)

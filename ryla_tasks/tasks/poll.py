@@ -35,6 +35,9 @@ MOST_JOBS = 64
 LEASE_S = 8.0
 RIDE_S = 4.0
 
+#: However long a server asks us to wait: results must be fetched within half an hour of their end.
+LONGEST_HOLD_S = 900.0
+
 #: How long answers are gathered before they are settled together.
 BATCH_S = 0.25
 
@@ -112,7 +115,7 @@ def _limited(seen: list[tuple[JobRecord, Observation]]) -> float | None:
     """The seconds for which the target wants no calls, if it said so."""
     for _record, observation in seen:
         if isinstance(observation, Trouble) and isinstance(observation.error, RateLimited):
-            return observation.error.retry_after or 1.0
+            return min(observation.error.retry_after or 1.0, LONGEST_HOLD_S)
     return None
 
 

@@ -28,6 +28,7 @@ from ryla_tasks.providers import Policy, was_not_accepted
 from ryla_tasks.store.jobs import Accepted, Claim, Refusal, Refused
 from ryla_tasks.tasks.messages import send_cancel, send_poll, send_step
 from ryla_tasks.tasks.outcome import carry_out, may_retry
+from ryla_tasks.tasks.poll import LONGEST_HOLD_S
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _not_answered(app: Celery, runtime: Runtime, claim: Claim, error: ProviderEr
         _settle(app, runtime, claim, OutcomeUnknown(error))
         return
     if isinstance(error, RateLimited):
-        runtime.store.hold(claim.record.target, "run", error.retry_after or 1.0)
+        runtime.store.hold(claim.record.target, "run", min(error.retry_after or 1.0, LONGEST_HOLD_S))
     _settle(app, runtime, claim, NotAccepted(error))
 
 

@@ -248,7 +248,7 @@ def test_a_cancel_in_every_state(world: World, state: State, word: str) -> None:
     else:
         assert deliveries == ()
         assert record.state is state
-        assert record.cancel is (None if word == "over" else CancelReason.USER)
+        assert record.cancel is (None if state in ENDS else CancelReason.USER)
         assert world.has("outbox", f"cancel|{job_id}") is (word == "remote")
 
 
@@ -346,7 +346,7 @@ def test_a_deadline_in_every_state(world: World, state: State) -> None:
     else:
         assert record.state is state
         assert messages == ((("cancel", job_id, ""),) if state in POLLED else ())
-        assert record.cancel is (None if state is State.COLLECTING else CancelReason.DEADLINE)
+        assert record.cancel is CancelReason.DEADLINE
     assert not world.has("deadlines", job_id)
 
 
