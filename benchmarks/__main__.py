@@ -30,7 +30,7 @@ def main(only: tuple[str, ...], quick: bool, json_file: Path | None, page: Path 
             for part in PARTS[name](system, quick=quick):
                 found.append(part)
                 show(console, part)
-    for file, text in ((json_file, to_json(found) + "\n"), (page, to_markdown(found))):
+    for file, text in ((json_file, to_json(found) + "\n"), (page, to_markdown(found, quick=quick))):
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")

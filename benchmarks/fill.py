@@ -17,13 +17,18 @@ def job_input(number: int, **simulate: Any) -> dict[str, Any]:
     return {**text, "simulate": simulate} if simulate else text
 
 
-def fill(system: System, app: str, jobs: int, **settings: Any) -> None:
-    """Enqueue jobs and wait until the endpoint has them all."""
+def fill(system: System, app: str, jobs: int, *, before: int = 0, **settings: Any) -> None:
+    """Enqueue jobs and wait until the endpoint has them all, and those that it had `before`."""
     subprocess.run(
         [sys.executable, "-m", "benchmarks.fill", app, str(jobs)],
         cwd=ROOT, env=system.environment(**settings), check=True,
     )  # fmt: skip
-    eventually(lambda: system.accepted() >= jobs, timeout=60 + jobs / 50, every=0.25, what=f"{jobs} jobs are in flight")
+    eventually(
+        lambda: system.accepted() >= before + jobs,
+        timeout=60 + jobs / 50,
+        every=0.25,
+        what=f"{jobs} jobs are in flight",
+    )
     if app == OURS:
         # A job may have been submitted before its message was its turn; what is left of these is no polling.
         eventually(

@@ -68,12 +68,12 @@ def _part(system: System, jobs: int, rounds: int, seconds: float) -> Part:
     )
     return Part(
         f"polls_{jobs}",
-        f"{jobs} jobs in flight, each polled each {GAP_S:g} s, progress told on each poll",
+        f"{jobs} jobs in flight, each polled every {GAP_S:g} s, progress told on each poll",
         (
             Measure("status polls per CPU-second of the worker", "1/s", ours.per_cpu_s, plain.per_cpu_s),
             Measure(f"status polls made (wanted: {jobs / GAP_S:.0f})", "1/s", ours.per_s, plain.per_s),
-            Measure("Redis commands sent by clients, per poll", "commands", ours.sent, plain.sent),
-            Measure("Redis commands run, those in scripts included, per poll", "commands", ours.run, plain.run),
+            Measure("Redis commands sent by clients, per poll", "count", ours.sent, plain.sent),
+            Measure("Redis commands run, those in scripts included, per poll", "count", ours.run, plain.run),
             Measure("CPU time of Redis per poll", "ms", ours.redis_ms, plain.redis_ms),
             Measure("memory of the worker process", "MB", ours.rss_mb, plain.rss_mb),
         ),

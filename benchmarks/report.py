@@ -118,12 +118,12 @@ def to_json(parts: Sequence[Part]) -> str:
     return json.dumps({"machine": machine(), "parts": found}, indent=2)
 
 
-def to_markdown(parts: Sequence[Part]) -> str:
+def to_markdown(parts: Sequence[Part], *, quick: bool) -> str:
     """The page `docs/benchmarks.md`: how it was measured, on what, and a table for each part."""
     where = ", ".join(f"{name} {value}" for name, value in machine().items())
-    lines = [_INTRODUCTION.strip(), "", f"Measured on: {where}.", ""]
+    lines = [_INTRODUCTION.strip(), "", f"Measured{' with `--quick`' if quick else ''} on: {where}.", ""]
     for part in parts:
-        lines += [f"## {part.name}", "", f"{part.about[:1].upper()}{part.about[1:]}.", ""]
+        lines += [f"## {part.name}", "", f"Here: {part.about}.", ""]
         lines += ["| measure | ryla_tasks | plain Celery | ratio |", "|---|---:|---:|---:|"]
         for one in part.measures:
             ratio = "" if one.ratio is None else f"{one.ratio:.2f}"
@@ -140,15 +140,18 @@ def to_markdown(parts: Sequence[Part]) -> str:
 _INTRODUCTION = """
 # Benchmarks
 
-`make bench` measures ryla_tasks beside plain Celery and prints these tables; it starts all that it needs on loopback: an
-embedded Redis, the simulator, and Celery worker processes. `make bench ARGS="--markdown docs/benchmarks.md"` writes this
-page. The plain side is `benchmarks/plain_celery.py`: one task that submits and then sends itself again with a
-countdown for each poll, with a pooled `requests.Session`, PROGRESS by `update_state`, late acknowledgement and events. Both sides
-have the threads pool with four slots, and run on the same machine in the same run. CPU time is that of the worker
-process alone (user and system), because other processes share the machine.
+`make bench` measures ryla_tasks beside plain Celery and prints these tables. It starts all that it needs on loopback:
+an embedded Redis, the simulator, and Celery worker processes. `make bench ARGS="--markdown docs/benchmarks.md"` writes
+this page.
 
-What plain Celery does not do here: limits for the whole fleet, fenced claims, a record of the job with its events, and the
-recovery of lost messages.
+The plain side is `benchmarks/plain_celery.py`: one task that submits, and then sends itself again with a countdown for
+each poll, with a pooled `requests.Session`, PROGRESS by `update_state`, late acknowledgement and events. Both sides
+have the threads pool with four slots, and run on the same machine in the same run. CPU time is that of the process
+measured (user and system, all threads), because other processes share the machine; the times of a call are wall times
+and carry the noise of the machine.
+
+Plain Celery has no limits for the whole fleet, no fenced claims, no record of the job with its events, and no recovery
+of lost messages; ours has them in all that is measured here.
 """
 
 

@@ -1,6 +1,6 @@
 """Celery's configuration for ryla_tasks, made from the settings. Each line that is not Celery's default says why.
 
-Loaded by `ryla_tasks.app` when the app is first used, so that importing the package needs no settings. A deployment
+Loaded when the app is first used, so that importing the package needs no settings. A deployment
 refines it in its own `celeryconfig.py`.
 """
 
@@ -10,7 +10,7 @@ import ssl
 from functools import cache
 from typing import Any
 
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from ryla_tasks.settings import Settings, get_settings
 from ryla_tasks.tasks.routes import JOBS, MAINTENANCE, POLLS, route
@@ -25,7 +25,7 @@ _RESULTS_KEPT_S = 31 * 86_400
 
 def queues() -> tuple[Queue, ...]:
     """Jobs (submits and deliveries), polls, and cancels: apart, so that workers can be given to each."""
-    return (Queue(JOBS), Queue(POLLS), Queue(MAINTENANCE))
+    return tuple(Queue(name, Exchange(name), routing_key=name) for name in (JOBS, POLLS, MAINTENANCE))
 
 
 def celery_defaults(settings: Settings) -> dict[str, Any]:
@@ -64,14 +64,15 @@ def celery_defaults(settings: Settings) -> dict[str, Any]:
         # --- worker ---
         "worker_pool": "threads",  # jobs wait for the network, not for the CPU; and one process sweeps once
         "worker_concurrency": settings.worker_concurrency,
+        # Redis may go away while a worker holds a message; Celery 5.7.0's own consumer would end the worker.
+        "worker_consumer": "ryla_tasks.tasks.consumer:Consumer",
         # Redis may come up after us, and may go away for as long as it likes.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         # A lost connection does not end running steps: their jobs are fenced.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # On SIGTERM steps under way get this long to end before the cold shutdown puts them back.
+        # On SIGQUIT steps under way get this long to end. A worker without any gives its messages back at once.
         "worker_soft_shutdown_timeout": 30.0,
-        "worker_enable_soft_shutdown_on_idle": True,
     }
 
 

@@ -134,7 +134,8 @@ class Settings(BaseSettings):
     webhook_url: HttpUrl | None = Field(
         default=None,
         description="The public https address where RunPod's webhook calls reach `ryla_tasks.webhooks`. With it, "
-        "results are noticed at once, polls thin out to a safety net, and a submit whose answer was lost is found again.",
+        "results are noticed at once, polls thin out to a safety net, and a submit whose answer was lost is found "
+        "again.",
     )
     webhook_secret: ApiKey | None = Field(
         default=None,

@@ -46,6 +46,9 @@ __all__ = [
 
 _STATUSES = {str(status): status for status in RemoteStatus} | {"RUNNING": RemoteStatus.IN_PROGRESS}
 
+#: Counts and times beyond this, in milliseconds some 30,000 years, are nonsense.
+_MOST_WHOLE = 10**15
+
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
@@ -249,7 +252,7 @@ def _text(value: Any) -> str:
 def _whole(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return int(value) if isinstance(value, int) or isfinite(value) else None
+    return int(value) if 0 <= value <= _MOST_WHOLE else None
 
 
 def _counts(value: Any) -> dict[str, int]:

@@ -88,15 +88,25 @@ class Meta:
 
     def of(self, record: JobRecord, now: float) -> Mapping[str, Any]:
         """The key, value and time to live of a job's PROGRESS."""
-        value: dict[str, Any] = {
-            "status": "PROGRESS",
-            "result": {"job_id": record.job_id, **progress_of(record, now).to_json()},
-            "traceback": None,
-            "children": [],
-            "date_done": None,
-            "task_id": record.job_id,
-        }
-        return {"key": self.key_prefix + record.job_id, "value": json.dumps(value), "ttl": self.ttl_s}
+        value = self.value(record.job_id, progress_of(record, now).to_json())
+        return {"key": self.key(record.job_id), "value": value, "ttl": self.ttl_s}
+
+    def key(self, job_id: str) -> str:
+        """Where Celery keeps the result of a task."""
+        return self.key_prefix + job_id
+
+    def value(self, job_id: str, progress: Mapping[str, Any]) -> str:
+        """The PROGRESS result of a task."""
+        return json.dumps(
+            {
+                "status": "PROGRESS",
+                "result": {"job_id": job_id, **progress},
+                "traceback": None,
+                "children": [],
+                "date_done": None,
+                "task_id": job_id,
+            }
+        )
 
 
 def _text(value: bytes | None) -> str:

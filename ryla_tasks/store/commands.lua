@@ -328,12 +328,16 @@ local function cancel(id, reason, ending, to, event)
     expect('cancel', id, RESEND_FIRST_MS)
     return 'remote', -1, {}
   end
+  -- Too late for a finished job; but one that was taken for finished, because its progress was too long to read in a
+  -- ride, goes back to running, and the wish is carried out then.
+  if state == 'collecting' then ask_to_stop(job, reason, ending, to, event) end
   return 'over', -1, {}
 end
 
 -- operation: create
 -- Accept a job: write its record, its input and its message, due to be submitted. Returns {word, id}.
-local a, input, message = cjson.decode(ARGV[1]), ARGV[2], ARGV[3]
+-- The large texts come as they are: to put them into the JSON of the rest would encode and decode them once more.
+local a, input, message, spec, event, progress = cjson.decode(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local job = key('job', a.id)
 if redis.call('EXISTS', job) == 1 then return {'exists', a.id} end
 if redis.call('EXISTS', key('tomb', a.id)) == 1 then return {'tombstone', a.id} end
@@ -351,7 +355,7 @@ if a.idem then
   if not twin then redis.call('SET', key('idem', a.idem), a.digest .. ' ' .. a.id) end
 end
 local at = int(NOW)
-redis.call('HSET', job, 'spec', a.spec, 'state', 'queued', 'endpoint', a.endpoint, 'user', a.user, 'kind', a.kind,
+redis.call('HSET', job, 'spec', spec, 'state', 'queued', 'endpoint', a.endpoint, 'user', a.user, 'kind', a.kind,
   'created', at, 'retention', a.retention_s, 'rank', a.rank)
 if a.idem and not twin then redis.call('HSET', job, 'idem', a.idem) end
 if a.unrecorded then redis.call('HSET', job, 'unrecorded', 1) end
@@ -361,8 +365,8 @@ redis.call('ZADD', key('idx', 'state', 'queued'), at, a.id)
 redis.call('ZADD', key('idx', 'kind', a.kind), at, a.id)
 redis.call('ZADD', key('idx', 'endpoint', a.endpoint), at, a.id)
 if a.user ~= '' then redis.call('ZADD', key('idx', 'user', a.user), at, a.id) end
-tell(a.id, a.event)
-show(a.meta)
+tell(a.id, event)
+show({key = a.meta_key, value = progress, ttl = a.meta_ttl})
 if twin then
   redis.call('HSET', job, 'alias_of', twin)
   local f = redis.call('HMGET', key('job', twin), 'state', 'ending')
@@ -377,6 +381,8 @@ redis.call('SET', key('input', a.id), input)
 place('submit:' .. a.endpoint, a.id, a.delay_ms)
 if a.deadline_ms then redis.call('ZADD', key('deadlines'), after_ms(a.deadline_ms), a.id) end
 if a.start_by_ms then redis.call('ZADD', key('deadlines'), after_ms(a.start_by_ms), 'start|' .. a.id) end
+-- Where the broker is this database, the message is in its queue in the same moment as the record.
+if ARGV[7] then redis.call('LPUSH', ARGV[7], ARGV[8]) end
 return {'created', a.id}
 
 -- operation: claim_submit allow-oom
@@ -557,7 +563,7 @@ if not POLLED[f[1]] or (tonumber(f[3] or '') or 0) > NOW then return {-1, ''} en
 return {nudge(a.id, f[2]), f[2]}
 
 -- operation: claim_polls allow-oom
--- Take up to `most` jobs that are due at a target for one ride. Returns {fence, now, in flight, more, ms, rows}.
+-- Take up to `most` jobs that are due at a target for one ride. Returns {fence, now, in flight, ms, rows}.
 local a = cjson.decode(ARGV[1])
 local where = key('due', 'poll:' .. a.target)
 local rides = key('rides', a.target)
@@ -570,11 +576,11 @@ if #ids == 0 then
   -- Somebody else has them, or the message came before its time (another host's clock). The second is not sent again,
   -- or two hosts would pass it to and fro: its own time still stands in `wake`.
   local first = redis.call('ZRANGE', where, 0, 0, 'WITHSCORES')
-  return {'', int(NOW), flight, 0, first[2] and wake(a.target, tonumber(first[2])) or -1, {}}
+  return {'', int(NOW), flight, first[2] and wake(a.target, tonumber(first[2])) or -1, {}}
 end
 local room, wait = 0, 250
 if redis.call('ZCARD', rides) < a.most_rides then room, wait = grant(a.target, 'status', #ids, a.per_s, a.burst) end
-if room == 0 then return {'', int(NOW), flight, 0, wake(a.target, after_ms(wait)), {}} end
+if room == 0 then return {'', int(NOW), flight, wake(a.target, after_ms(wait)), {}} end
 -- The first in line are the latest: how many of those taken came too late, and how many very late.
 local behind = math.min(room, redis.call('ZCOUNT', where, '-inf', int(NOW - OVERDUE_US)))
 if behind > 0 then
@@ -595,10 +601,10 @@ for i = 1, room do
     redis.call('ZREM', where, ids[i])
   end
 end
-if #rows == 0 then return {'', int(NOW), flight, 1, -1, {}} end
+if #rows == 0 then return {'', int(NOW), flight, wake(a.target, NOW), {}} end
 redis.call('ZADD', where, 'XX', unpack(scores))
 redis.call('ZADD', rides, lease, int(lease))
-return {int(lease), int(NOW), flight, #ids >= a.most and 1 or 0, -1, rows}
+return {int(lease), int(NOW), flight, -1, rows}
 
 -- operation: settle allow-oom
 -- Carry out what was decided about claimed jobs. Returns {ms until a poll message is due or -1, words, deliveries}.
@@ -654,6 +660,7 @@ for i, item in ipairs(a.items) do
       end
     else
       move(id, item.old, item.new)
+      if item.old == 'collecting' and redis.call('HEXISTS', job, 'stop') == 1 then expect('cancel', id, 0) end
       if item.output then redis.call('SET', key('output', id), item.output) end
       if item.retries then
         redis.call('HSET', job, 'retries', item.retries, 'remote_id', '', 'submitted', 0)

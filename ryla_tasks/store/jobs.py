@@ -16,6 +16,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_e
 
 from ryla_tasks.errors import JobNotFound, StoreUnavailable
 from ryla_tasks.jobs.lifecycle import Decision, Step, cancelled_ending
+from ryla_tasks.jobs.progress import progress_of
 from ryla_tasks.jobs.record import CancelReason, JobRecord, JobSpec
 from ryla_tasks.jobs.states import State
 from ryla_tasks.jobs.stats import sample_of
@@ -72,7 +73,10 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to create. `input_json` is the endpoint's input as JSON, `envelope` the Celery message that runs it."""
+    """A job to create. `input_json` is the endpoint's input as JSON, `envelope` the Celery message that runs it.
+
+    `message` is that message as a Redis list and what is pushed to it, where it goes out with the record.
+    """
 
     job_id: str
     spec: JobSpec
@@ -83,6 +87,7 @@ class NewJob:
     digest: str = ""
     in_canvas: bool = False
     recorded: bool = True
+    message: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,6 @@ class Ride:
     now: float
     taken: float
     in_flight: int
-    more: bool
     wake_s: float | None
     records: tuple[JobRecord, ...]
 
@@ -222,15 +226,14 @@ class JobStore:
         record = JobRecord(job.job_id, spec)
         wish: dict[str, Any] = {
             "id": job.job_id,
-            "spec": spec.to_json(),
             "endpoint": spec.endpoint,
             "user": spec.user_id,
             "kind": spec.kind,
             "rank": spec.priority.level,
             "retention_s": round(spec.retention_s),
             "delay_ms": round(job.delay_s * 1000),
-            "event": event_json("created", record, 0.0),
-            "meta": self._meta.of(record, 0.0),
+            "meta_key": self._meta.key(job.job_id),
+            "meta_ttl": self._meta.ttl_s,
         }
         if spec.deadline_s is not None:
             wish["deadline_ms"] = round((job.delay_s + spec.deadline_s) * 1000)
@@ -242,7 +245,17 @@ class JobStore:
             wish |= {"idem": idem, "digest": job.digest, "alias": job.in_canvas}
         if not job.recorded:
             wish["unrecorded"] = True
-        word, job_id, *rest = self._scripts.call("create", dumps(wish), pack_input(job.input_json), job.envelope)
+        progress = progress_of(record, 0.0).to_json()
+        word, job_id, *rest = self._scripts.call(
+            "create",
+            dumps(wish),
+            pack_input(job.input_json),
+            job.envelope,
+            spec.to_json(),
+            dumps({"type": "created", **progress}),
+            self._meta.value(job.job_id, progress),
+            *(job.message or ()),
+        )
         return Created(Creation(word.decode()), job_id.decode(), _deliveries(rest))
 
     def claim_submit(
@@ -326,9 +339,9 @@ class JobStore:
             "burst": rate.burst,
             "most_rides": most_rides,
         }
-        fence, now, flight, more, wake_ms, rows = self._scripts.call("claim_polls", dumps(wish))
+        fence, now, flight, wake_ms, rows = self._scripts.call("claim_polls", dumps(wish))
         records = tuple(decode_record(job_id.decode(), fields) for job_id, fields in rows)
-        return Ride(target, fence.decode(), int(now) / 1e6, taken, flight, bool(more), _wake(wake_ms), records)
+        return Ride(target, fence.decode(), int(now) / 1e6, taken, flight, _wake(wake_ms), records)
 
     def settle_ride(
         self,

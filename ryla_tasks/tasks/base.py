@@ -119,6 +119,9 @@ class ServerlessTask(Task[Any, Any]):
         """
         merged = {**(kwargs or {}), **_taken(options)}
         if self.app.conf.task_always_eager:
+            # Bad input is told in the caller, as it is without eager mode.
+            job_options, rest = split_options(_words(merged))
+            self.new_spec(self.plan(*(args or ()), **rest), job_options)
             return super().apply_async(args, merged, task_id=task_id, **options)
         job_id = task_id or uuid()
         try:

@@ -45,9 +45,6 @@ logger = logging.getLogger(__name__)
 #: Longer than fetching and storing the largest output may take, and Celery's writing of the result after it.
 LEASE_S = 180.0
 
-#: When a job is delivered again whose end Celery could not store.
-AGAIN_S = 5.0
-
 #: Where a request keeps the claim that it works under.
 _CLAIM = "ryla_claim"
 
@@ -74,6 +71,8 @@ def deliver(task: ServerlessTask) -> Any:
         with runtime.lane.room(_PLACE) as admitted:
             if not admitted:
                 runtime.store.release(claim)
+                # Noted again: whoever looked before the release has not seen it.
+                runtime.lane.pass_over(_PLACE)
                 raise Ignore
             record = _collect(app, runtime, claim, own=job_id)
             _catch_up(app, runtime)
@@ -83,12 +82,12 @@ def deliver(task: ServerlessTask) -> Any:
 
 
 def deliver_again(task: ServerlessTask) -> None:
-    """The end could not be told to Celery (Redis was away, or full): the job is due again in a few seconds."""
+    """The end could not be told to Celery (Redis was away, or full): the sweeper sends it again in a few seconds."""
     claim = task.request.get(_CLAIM)
     if claim is None:
         return
     try:
-        runtime_of(task.app).store.release(claim, AGAIN_S)
+        runtime_of(task.app).store.release(claim)
     except StoreError as error:
         logger.warning("deliver.not_released job=%s error=%s", claim.record.job_id, error)
 
@@ -114,15 +113,23 @@ def _catch_up(app: Celery, runtime: Runtime) -> None:
     """Collect what is due because its message found no room."""
     end = time.monotonic() + _LONGEST_TURN_S
     while runtime.lane.passed_over(_PLACE) and time.monotonic() < end:
-        claim = runtime.store.claim_deliver(job_id=None, lease_s=LEASE_S)
-        if isinstance(claim, Refused):
-            runtime.lane.caught_up(_PLACE)
-        elif claim.record.state.ended:
-            # Only its own message can deliver it.
-            runtime.store.release(claim)
-            runtime.lane.caught_up(_PLACE)
-        else:
-            _collect(app, runtime, claim, own="")
+        # Before the look: who is passed over after it notes it anew.
+        runtime.lane.caught_up(_PLACE)
+        while time.monotonic() < end and _collect_due(app, runtime):
+            pass
+
+
+def _collect_due(app: Celery, runtime: Runtime) -> bool:
+    """Collect the first that is due. False where there is none to collect."""
+    claim = runtime.store.claim_deliver(job_id=None, lease_s=LEASE_S)
+    if isinstance(claim, Refused):
+        return False
+    if claim.record.state.ended:
+        # Only its own message can deliver it.
+        runtime.store.release(claim)
+        return False
+    _collect(app, runtime, claim, own="")
+    return True
 
 
 def _collect(app: Celery, runtime: Runtime, claim: Claim, *, own: str) -> JobRecord:

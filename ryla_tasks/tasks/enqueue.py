@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import Ignore
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from ryla_tasks.crashpoints import crashpoint
@@ -145,6 +146,7 @@ class _Wish:
         publish["headers"]["ignore_result"] = self.ignore_result
         envelope = Envelope.caught(app, body, publish)
         embed = body[2]
+        message = self._message(body, publish)
         new = NewJob(
             self.job_id,
             self.spec,
@@ -155,6 +157,7 @@ class _Wish:
             digest=self.digest,
             in_canvas=not self.recorded or _is_followed(embed) or bool(publish["headers"].get("group")),
             recorded=self.recorded,
+            message=message,
         )
         created = self._create(new)
         self.word, self.job_id = created.word, created.job_id
@@ -165,11 +168,21 @@ class _Wish:
                 field="idempotency_key",
             )
         # Who creates a job again does not know whether the first time its message was sent; a second one is harmless.
-        fresh = created.word in (Creation.CREATED, Creation.EXISTS)
+        sent = created.word is Creation.CREATED and message is not None
+        fresh = created.word in (Creation.CREATED, Creation.EXISTS) and not sent
         if fresh and self.recorded and self.delay_s <= LONGEST_COUNTDOWN_S:
             self._send(body, publish, send_now)
         for delivery in created.deliveries:
             _send_or_leave(self.task, Envelope(delivery.envelope), Step.DELIVER)
+
+    def _message(self, body: Any, publish: dict[str, Any]) -> tuple[str, str] | None:
+        """The message, if it can go to Redis with the record."""
+        if self.delay_s or not self.recorded:
+            return None
+        try:
+            return runtime_of(self.task.app).notebook.note(body, publish)
+        except (OperationalError, OSError, RedisError):
+            return None  # the store says in its own words that Redis is away
 
     def _create(self, new: NewJob) -> Created:
         try:

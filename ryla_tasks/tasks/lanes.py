@@ -44,12 +44,17 @@ class SlowLane:
                 with self._lock:
                     self._busy -= 1
 
+    def pass_over(self, place: str) -> None:
+        """Note that there is work at `place` that found no room."""
+        with self._lock:
+            self._passed_over.add(place)
+
     def passed_over(self, place: str) -> bool:
         """Whether work was passed over at `place` that may still be due there."""
         return place in self._passed_over
 
     def caught_up(self, place: str) -> None:
-        """Nothing is due at `place` any more."""
+        """Somebody is about to look at what is due at `place`."""
         with self._lock:
             self._passed_over.discard(place)
 

@@ -37,6 +37,9 @@ MOST_JOBS = 64
 LEASE_S = 8.0
 RIDE_S = 4.0
 
+#: However long a server asks us to wait: results must be fetched within half an hour of their end.
+LONGEST_HOLD_S = 900.0
+
 #: How long answers are gathered before they are settled together.
 BATCH_S = 0.25
 
@@ -61,9 +64,8 @@ def ride(app: Celery, target_id: str) -> None:
         if claimed.records:
             crashpoint("after_poll_claim")
             _ride(app, runtime, claimed)
+        # Where more than a ride's worth was due, the ride's last settle has asked for another message, at the tail.
         send_poll(app, target_id, claimed.wake_s)
-    if claimed.more:
-        send_poll(app, target_id, 0.0)
 
 
 def _ride(app: Celery, runtime: Runtime, claimed: Ride) -> None:
@@ -128,7 +130,7 @@ def _limited(seen: list[tuple[JobRecord, Observation]]) -> float | None:
     """The seconds for which the target wants no calls, if it said so."""
     for _record, observation in seen:
         if isinstance(observation, Trouble) and isinstance(observation.error, RateLimited):
-            return observation.error.retry_after or 1.0
+            return min(observation.error.retry_after or 1.0, LONGEST_HOLD_S)
     return None
 
 

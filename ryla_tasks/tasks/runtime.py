@@ -24,6 +24,7 @@ from ryla_tasks.store.codec import Meta
 from ryla_tasks.store.jobs import JobStore, Rate
 from ryla_tasks.store.targets import TargetStore
 from ryla_tasks.tasks.lanes import RideGate, SlowLane
+from ryla_tasks.tasks.notebook import Notebook
 from ryla_tasks.tasks.outlook import HEALTH_S, Outlooks
 
 __all__ = ["Runtime", "forget", "runtime_of"]
@@ -61,6 +62,11 @@ class Runtime:
         prefix = (key.decode() if isinstance(key, bytes) else str(key)).removesuffix("x")
         meta = Meta(prefix, int(getattr(backend, "expires", 0) or _RESULTS_KEPT_S))
         return JobStore(self.client, prefix=self.settings.key_prefix, meta=meta)
+
+    @cached_property
+    def notebook(self) -> Notebook:
+        """Writes messages that go to Redis with their records."""
+        return Notebook(self.app, self.client)
 
     @cached_property
     def targets(self) -> TargetStore:

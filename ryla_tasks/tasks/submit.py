@@ -38,6 +38,7 @@ from ryla_tasks.providers import Policy, was_not_accepted
 from ryla_tasks.store.jobs import Accepted, Claim, Refused
 from ryla_tasks.tasks.messages import send_cancel, send_line, send_poll
 from ryla_tasks.tasks.outcome import carry_out, may_retry
+from ryla_tasks.tasks.poll import LONGEST_HOLD_S
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
 from ryla_tasks.tasks.webhook_token import webhook_of
 
@@ -97,8 +98,10 @@ def _catch_up(app: Celery, runtime: Runtime, endpoint: str, place: str) -> None:
     """Submit what is due because its message found no room."""
     end = time.monotonic() + _LONGEST_TURN_S
     while runtime.lane.passed_over(place) and time.monotonic() < end:
-        if not _submit_one(app, runtime, endpoint, None):
-            runtime.lane.caught_up(place)
+        # Before the look: who is passed over after it notes it anew.
+        runtime.lane.caught_up(place)
+        while time.monotonic() < end and _submit_one(app, runtime, endpoint, None):
+            pass
 
 
 def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None, *, spread: bool = False) -> bool:
@@ -178,7 +181,7 @@ def _not_answered(app: Celery, runtime: Runtime, claim: Claim, error: ProviderEr
         _settle(app, runtime, claim, OutcomeUnknown(error))
         return
     if isinstance(error, RateLimited):
-        runtime.store.hold(claim.record.target, "run", error.retry_after or 1.0)
+        runtime.store.hold(claim.record.target, "run", min(error.retry_after or 1.0, LONGEST_HOLD_S))
     _settle(app, runtime, claim, NotAccepted(error))
 
 

@@ -68,9 +68,7 @@ def sweep_once(app: Celery) -> int:
             send_step(app, Delivery(job_id, envelope), Step(kind))
     sent = len(swept.wakes) + len(swept.lines) + len(swept.messages)
     if sent:
-        logger.info(
-            "sweep.sent messages=%d polls=%d lines=%d", len(swept.messages), len(swept.wakes), len(swept.lines)
-        )
+        logger.info("sweep.sent messages=%d polls=%d lines=%d", len(swept.messages), len(swept.wakes), len(swept.lines))
     recovered = store.note_recovery(sent, calm_s=CALM_S)
     if recovered is not None:
         logger.info(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ __all__ = ["get_template", "list_templates"]
 
 _BUILTIN = Path(__file__).parent / "builtin"
 _FILES = ("manifest.json", "workflow.json")
+_NAME = re.compile(r"[\w.-]{1,60}")
 
 
 def get_template(name: str, folder: str | os.PathLike[str] | None = None) -> Template:
@@ -23,10 +25,10 @@ def get_template(name: str, folder: str | os.PathLike[str] | None = None) -> Tem
     A template is a folder named like it, with `manifest.json` and `workflow.json`. Files changed on disk are read
     again. Raises `UnknownTemplate`, which lists the names, and `ConfigurationError` for a template that is wrong.
     """
-    places = _places(folder)
-    if not isinstance(name, str) or name not in places:
-        raise UnknownTemplate(_unknown(name, sorted(places)), field="template")
-    return _load(places[name], _stamp(places[name]))
+    place = _place(name, folder)
+    if place is None:
+        raise UnknownTemplate(_unknown(name, sorted(_places(folder))), field="template")
+    return _load(place, _stamp(place))
 
 
 def list_templates(folder: str | os.PathLike[str] | None = None) -> list[Manifest]:
@@ -34,13 +36,25 @@ def list_templates(folder: str | os.PathLike[str] | None = None) -> list[Manifes
     return [_load(place, _stamp(place)).manifest for _, place in sorted(_places(folder).items())]
 
 
+def _place(name: str, folder: str | os.PathLike[str] | None) -> Path | None:
+    """The folder of a template, without a look at the others: every enqueue comes by here."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        return None
+    parents = [_BUILTIN] if folder is None else [_own(folder), _BUILTIN]
+    return next((parent / name for parent in parents if (parent / name / _FILES[0]).is_file()), None)
+
+
+def _own(folder: str | os.PathLike[str]) -> Path:
+    own = Path(folder).expanduser().absolute()
+    if not own.is_dir():
+        raise ConfigurationError(f"the folder of templates {str(own)!r} does not exist")
+    return own
+
+
 def _places(folder: str | os.PathLike[str] | None) -> dict[str, Path]:
     places = _folders(_BUILTIN)
     if folder is not None:
-        own = Path(folder).expanduser().absolute()
-        if not own.is_dir():
-            raise ConfigurationError(f"the folder of templates {str(own)!r} does not exist")
-        places |= _folders(own)
+        places |= _folders(_own(folder))
     return places
 
 

@@ -68,13 +68,14 @@ class Template:
 
     def __init__(self, manifest: Manifest, workflow: Mapping[str, Any]) -> None:
         self.manifest = manifest
-        self._workflow = copy.deepcopy(dict(workflow))
+        own = copy.deepcopy(dict(workflow))
         try:
-            check_workflow(self._workflow)
+            check_workflow(own)
         except InvalidJob as error:
             raise ConfigurationError(f"template {manifest.name!r}: {error}") from error
-        if problem := _misfit(manifest, self._workflow):
+        if problem := _misfit(manifest, own):
             raise ConfigurationError(f"template {manifest.name!r}: {problem}")
+        self._text = json.dumps(own)
 
     def __repr__(self) -> str:
         return f"Template({self.name!r})"
@@ -86,7 +87,8 @@ class Template:
     @property
     def workflow(self) -> dict[str, Any]:
         """A copy of the workflow as it was loaded."""
-        return copy.deepcopy(self._workflow)
+        copied: dict[str, Any] = json.loads(self._text)  # several times as fast as a deep copy
+        return copied
 
     def render(self, /, **params: Any) -> RenderedWorkflow:
         """Put the parameters in; what is left out, or None, gets its default, a seed a random number.

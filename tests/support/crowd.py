@@ -66,7 +66,9 @@ class Crowd:
         """Every job's Celery task is told the end that its record has."""
         for result in self.results:
             told = TOLD_AS[ryla_tasks.Job.get(result.id).status]
-            eventually(lambda r=result, t=told: r.state == t, timeout=timeout, every=0.05, what=f"{result.id} told {told}")
+            eventually(
+                lambda r=result, t=told: r.state == t, timeout=timeout, every=0.05, what=f"{result.id} told {told}"
+            )
 
     def check_submitted_once(self) -> None:
         """No job was sent twice: each had one attempt, and each attempt was taken at most once."""

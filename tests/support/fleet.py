@@ -146,7 +146,9 @@ class Fleet:
 
     def forget_jobs(self) -> None:
         """Drop our keys and Celery's messages and results, but not the bindings that live workers have made."""
-        keys = [key for pattern in ("ryla:*", "celery-task-meta-*", "chord-*") for key in self._scan(pattern)]
+        keys = [
+            key for pattern in ("ryla:*", "celery-task-meta-*", "chord-*", "unacked*") for key in self._scan(pattern)
+        ]
         queues = [key for key in self._scan("ryla.*") if not key.startswith(b"ryla.reply")]
         if keys or queues:
             self.client.delete(*keys, *queues)

@@ -156,6 +156,13 @@ def test_every_delivery_of_a_job_gets_the_same_end(world: World) -> None:
     assert world.record(job_id).deliveries == 4
 
 
+def test_a_released_delivery_is_due_again_in_its_time_and_kept_in_the_outbox(world: World) -> None:
+    job_id = world.at(State.COLLECTING)
+    assert world.store.release(world.collect(job_id, lease_s=100), in_s=7)
+    assert world.due_in("due:deliver", job_id) == pytest.approx(7, abs=1)
+    assert world.due_in("outbox", f"deliver|{job_id}") == pytest.approx(12, abs=1)
+
+
 def test_who_ends_a_job_under_its_own_message_keeps_the_lease_and_the_outbox_waits_for_it(world: World) -> None:
     job_id = world.at(State.COLLECTING)
     claim = world.collect(job_id, lease_s=60)
@@ -241,7 +248,7 @@ def test_a_cancel_in_every_state(world: World, state: State, word: str) -> None:
     else:
         assert deliveries == ()
         assert record.state is state
-        assert record.cancel is (None if word == "over" else CancelReason.USER)
+        assert record.cancel is (None if state in ENDS else CancelReason.USER)
         assert world.has("outbox", f"cancel|{job_id}") is (word == "remote")
 
 
@@ -339,7 +346,7 @@ def test_a_deadline_in_every_state(world: World, state: State) -> None:
     else:
         assert record.state is state
         assert messages == ((("cancel", job_id, ""),) if state in POLLED else ())
-        assert record.cancel is (None if state is State.COLLECTING else CancelReason.DEADLINE)
+        assert record.cancel is CancelReason.DEADLINE
     assert not world.has("deadlines", job_id)
 
 

@@ -18,15 +18,13 @@ def settled_again(world: World, ride: Ride, in_s: float) -> float | None:
     return world.settle(ride, *(again(record, in_s) for record in ride.records)).wake_s
 
 
-def test_a_ride_takes_at_most_so_many_and_says_that_there_are_more(world: World) -> None:
+def test_a_ride_takes_at_most_so_many_and_leaves_the_rest_to_the_next(world: World) -> None:
     jobs = {world.waiting() for _ in range(5)}
     first = world.ride(most=3)
     assert len(first.records) == 3
-    assert first.more
     assert first.in_flight == 5
     second = world.ride(most=3)
     assert len(second.records) == 2
-    assert not second.more
     assert {record.job_id for record in first.records + second.records} == jobs
 
 

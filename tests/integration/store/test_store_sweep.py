@@ -132,7 +132,8 @@ def test_a_message_sent_by_the_sweep_is_the_outstanding_one(world: World) -> Non
 
 
 def test_a_target_without_jobs_is_forgotten(world: World) -> None:
-    world.waiting()
+    world.past(f"due:{POLL}", world.waiting())
+    assert world.sweep().wakes == (TARGET,)
     ride = world.ride()
     world.settle(ride, completed(ride.records[0]))
     world.sweep()

@@ -332,7 +332,7 @@ def _check_under_way(before: JobRecord, seen: Observation, decision: Decision) -
         assert max(spec.poll_min_s, asked) <= decision.in_s <= longest
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_whatever_happens_the_invariants_hold_and_the_job_ends(data: st.DataObject) -> None:
     Driver(data).run(actions=30)

@@ -30,7 +30,7 @@ def high(_least: float, most: float) -> float:
 
 
 class TestVerdict:
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(error=st.none() | TEXTS, output=JSONISH)
     def test_whatever_a_worker_says_the_error_is_plain_json(self, error: str | None, output: Any) -> None:
         seen = remote(RemoteStatus.FAILED, error=error, output=output)

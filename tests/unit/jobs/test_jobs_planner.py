@@ -24,7 +24,7 @@ def under_way(draw: st.DrawFn) -> JobRecord:
     return make_record(state, observed=draw(OBSERVED)).with_(spec=draw(SPECS))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(record=under_way(), age=st.floats(-100, 200_000), in_flight=st.integers(0, 100_000), calls=st.floats(0.1, 1_000))
 def test_a_gap_is_within_the_bounds_whatever_the_job(
     record: JobRecord, age: float, in_flight: int, calls: float
@@ -34,7 +34,7 @@ def test_a_gap_is_within_the_bounds_whatever_the_job(
     assert record.spec.poll_min_s <= first_gap(record) <= longest_of(record.spec)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     record=under_way(), ages=st.tuples(AGES, AGES), flights=st.tuples(st.integers(0, 50_000), st.integers(0, 50_000))
 )

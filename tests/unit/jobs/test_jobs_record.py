@@ -16,7 +16,7 @@ from ryla_tasks.jobs.states import Priority, State
 EXTRA = st.dictionaries(st.text(min_size=1, max_size=8).map("new_".__add__), st.none() | st.integers() | st.text())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(spec=SPECS, extra=EXTRA)
 def test_a_spec_is_read_as_it_was_written(spec: JobSpec, extra: dict[str, object]) -> None:
     text = spec.to_json()
@@ -28,7 +28,7 @@ def test_a_spec_is_read_as_it_was_written(spec: JobSpec, extra: dict[str, object
         ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(observed=OBSERVED, extra=EXTRA)
 def test_what_was_observed_is_read_as_it_was_written(observed: Observed, extra: dict[str, object]) -> None:
     text = observed.to_json()

@@ -283,6 +283,10 @@ class TestCollecting:
         assert (decision.record.state, decision.step, decision.event) == (State.RUNNING, Step.POLL, "state")
         assert (decision.record.observed.running_since, decision.record.observed.banked_ms) == (NOW - 9, 0)
 
+    def test_what_was_truncated_and_has_an_unknown_status_waits_and_can_be_cancelled(self) -> None:
+        record = after(make_record(State.RUNNING), Seen(TRUNCATED), Seen(remote(RemoteStatus.OTHER)))
+        assert record.state is State.WAITING
+
     def test_a_result_completes_the_job(self) -> None:
         decision = advance(make_record(State.COLLECTING), Collected({"seed": 4}), NOW, PLAIN)
         assert (decision.record.state, decision.record.ended) == (State.COMPLETED, NOW)

@@ -61,6 +61,12 @@ def test_a_restart_is_told_once_though_it_shows_in_three_ways() -> None:
     assert progress_of(record, NOW).message == "Sampling"
 
 
+def test_several_restarts_between_two_polls_are_told_once() -> None:
+    record = advance(running(), Seen(remote(IN_PROGRESS, worker_id="w-d", retries=3)), NOW, PLAIN).record
+    decision = advance(record, Seen(remote(IN_PROGRESS, worker_id="w-d", retries=3)), NOW, PLAIN)
+    assert (record.observed.dispatches, decision.event) == (3, "progress")
+
+
 def test_a_restart_is_noticed_across_an_unknown_status() -> None:
     record = advance(running(), Seen(remote(RemoteStatus.OTHER)), NOW, PLAIN).record
     decision = advance(record, Seen(remote(IN_QUEUE)), NOW, PLAIN)
@@ -117,7 +123,7 @@ RUNS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(runs=RUNS, counted=st.booleans(), watched_last=st.booleans(), last_ms=st.integers(0, 100_000))
 def test_every_run_is_banked_once(runs: list[Run], counted: bool, watched_last: bool, last_ms: int) -> None:
     """Whether the platform counts its retries or not, and whether polls see the queue between runs or not."""

@@ -1,0 +1,53 @@
+"""Worker processes share the work, and one that joins or dies is no event."""
+
+from __future__ import annotations
+
+import pytest
+
+from ryla_tasks.jobs.states import State
+from tests.support.crowd import Crowd, polls
+from tests.support.fleet import Fleet, eventually
+
+POLLED = ("--concurrency", "4", "-l", "DEBUG")
+
+
+def test_of_two_workers_neither_makes_most_of_the_polls(fleet: Fleet) -> None:
+    """Neither over 70 %; and each claim settles once."""
+    fleet.reset(workers_min=200, workers_max=400)
+    workers = [fleet.worker(*POLLED).wait_ready() for _ in range(2)]
+    crowd = Crowd(fleet, 150, 6.0)
+    crowd.wait_ended()
+    crowd.check_told()
+    crowd.check_submitted_once()
+    assert crowd.states() == {State.COMPLETED: 150}
+    claims, settles = zip(*[polls(worker) for worker in workers], strict=True)
+    assert claims == settles
+    assert max(claims) <= 0.7 * sum(claims), claims
+    assert crowd.counter("fences_lost") == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "jobs", "remote_s"),
+    [
+        pytest.param(2, 100, 7.0, id="2"),
+        *(pytest.param(n, 600, 20.0, id=f"{n}-long", marks=pytest.mark.load) for n in (1, 2, 4)),
+    ],
+)
+def test_one_joins_and_one_dies_in_mid_run(fleet: Fleet, count: int, jobs: int, remote_s: float) -> None:
+    """All jobs end, each submitted once; a claim settles once, but for those that died with their worker."""
+    fleet.reset(workers_min=jobs, workers_max=2 * jobs)
+    workers = [fleet.worker(*POLLED).wait_ready() for _ in range(count)]
+    crowd = Crowd(fleet, jobs, remote_s)
+    crowd.wait_submitted()
+    workers.append(fleet.worker(*POLLED).wait_ready())
+    eventually(lambda: polls(workers[-1])[0], timeout=remote_s, what="who joins takes part")
+    dying = workers[0]
+    dying.kill()
+    crowd.wait_ended(timeout=60 + remote_s)
+    crowd.check_told()
+    crowd.check_submitted_once()
+    assert crowd.states() == {State.COMPLETED: jobs}
+    assert crowd.counter("fences_lost") == 0
+    for worker, (claimed, settled) in zip(workers, map(polls, workers), strict=True):
+        assert settled <= claimed
+        assert settled == claimed or worker is dying, (claimed, settled)
