@@ -42,9 +42,9 @@ def test_a_ride_of_nobody_asks_for_the_next(world: World) -> None:
     gone = world.waiting()
     world.client.delete(f"ryla:job:{gone}")
     ride = world.ride()
-    assert (ride.records, ride.more) == ((), True)
+    assert (ride.records, ride.wake_s) == ((), 0.0)
     ride = world.ride()
-    assert (ride.records, ride.more) == ((), False)
+    assert (ride.records, ride.wake_s) == ((), None)
 
 
 def test_there_is_nothing_to_clean_whatever_states_jobs_are_in(world: World) -> None:
