@@ -221,9 +221,10 @@ def _under_way(record: JobRecord, job: RemoteJob, now: float, around: Surroundin
         observed = advanced(observed, read_report(job.output))
         observed = replace(observed, running_since=observed.running_since or now)
     if again:
-        observed = replace(observed, message=_RESTARTED, cold=False)
+        # What it waits for now is told by the next look, so that each has its own event.
+        observed = replace(observed, message=_RESTARTED, cold=False, asked=0.0, waiting="", stuck="", starts_at=0.0)
     state = phase_of(record, job, around.outlook, now)
-    if job.status is not RemoteStatus.OTHER:
+    if job.status is not RemoteStatus.OTHER and not again:
         observed = waits(observed, record, state, around.outlook, now)
     event = _telling(record, state, observed, again=again)
     return _again(record.with_(state=state, observed=observed), now, around, event)
