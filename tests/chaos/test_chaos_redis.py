@@ -119,23 +119,21 @@ def test_a_replica_without_the_last_second_takes_over(chaos: Fleet, seed: int) -
             front.point_to(replica.port)
             front.heal()
             chaos.client, old = heir, chaos.client
+            # The old master comes back as a replica, as Sentinel has it: intents need one.
+            old.replicaof("127.0.0.1", replica.port)
             try:
                 took = mix.wait(200, meanwhile=workers.look)
+                remark = f"{took:.0f} s, {mix.unanswered()} unanswered, {workers.ended} worker restarts"
                 doubles = mix.doubles(mix.records())
+                note("replica promoted without the last second", len(mix), mix.ended(), doubles, remark)
             finally:
+                old.replicaof("NO", "ONE")
                 chaos.client = old
-            remark = f"{took:.0f} s, {sum(mix_unknown(heir, mix))} unanswered"
-            note("replica promoted without the last second", len(mix), len(mix), doubles, remark)
             assert doubles == 0
             assert chaos.endpoint("echo").counters().duplicates == 0
         finally:
             heir.close()
             replica.close()
-
-
-def mix_unknown(client: redis.Redis, mix: Mix) -> Iterator[bool]:
-    for job_id in mix.allowed:
-        yield b"SubmitOutcomeUnknown" in (client.hget(f"ryla:job:{job_id}", "ending") or b"")
 
 
 def _in_step(master: redis.Redis) -> bool:
