@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["histories", "print_advice", "print_histories", "with_advice"]
 
+#: A watch that is older than this is of another time.
+_NOW_S = 180.0
+
 _UNKNOWN: dict[str, Any] = {"history": None, "verdict": None, "watched_s_ago": None, "watch": None}
 
 
@@ -57,7 +60,7 @@ def print_histories(rows: Sequence[dict[str, Any]], problem: str) -> None:
         spreads = [_spread(past[name]) for name in ("cold_start", "queue", "run")]
         table.add_row(
             row["target"], str(past["jobs"]), _percent(past["cold_share"]), *spreads, _percent(past["failure_rate"]),
-            "-" if row["watched_s_ago"] is None else f"{_span(row['watched_s_ago'])} ago", row["verdict"] or "-",
+            "-" if row["watched_s_ago"] is None else f"{_span(row['watched_s_ago'])} ago", _verdict(row),
         )  # fmt: skip
     out.print(table)
     out.print("Times are p50 / p95. Health is asked for only while a job waits.")
@@ -101,6 +104,13 @@ def _history(look: Look) -> dict[str, Any]:
         "watched_s_ago": round(look.now - watch.at, 1) if watch else None,
         "watch": watch.health.to_json() if watch and watch.health else None,
     }
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    """Of an endpoint where nobody waits any more, it is an old one."""
+    if row["verdict"] is None:
+        return "-"
+    return f"{row['verdict']}{' (then)' if row['watched_s_ago'] > _NOW_S else ''}"
 
 
 def _spread(spread: dict[str, Any] | None) -> str:

@@ -131,6 +131,30 @@ class Settings(BaseSettings):
         "has an unknown outcome.",
     )
 
+    breaker_failures: float = Field(
+        default=0.5,
+        ge=0.1,
+        le=1,
+        description="Above which share of failures a target gets no more submits for a while: of submit calls, or of "
+        "attempts, that failed through no fault of their input. 1 is never.",
+    )
+    breaker_calls: int = Field(
+        default=20, ge=10, le=50, description="How many of the latest submits or attempts that share is taken of."
+    )
+    breaker_window_s: float = Field(
+        default=300,
+        ge=10,
+        le=3600,
+        description="How old those may be, in seconds. With fewer than ten, nothing is held.",
+    )
+    breaker_pause_s: float = Field(
+        default=10,
+        ge=1,
+        le=300,
+        description="How long such a target is left alone before one job tries it, in seconds. Each try that fails "
+        "doubles it, up to five minutes.",
+    )
+
     webhook_url: HttpUrl | None = Field(
         default=None,
         description="The public https address where RunPod's webhook calls reach `ryla_tasks.webhooks`. With it, "

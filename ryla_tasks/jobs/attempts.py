@@ -14,7 +14,7 @@ from ryla_tasks.jobs.verdict import is_crash, may_pass
 
 __all__ = ["MOST_CRASHES", "crashes_with", "worth_another"]
 
-#: After so many attempts that ended with their GPU worker broken off, the input is taken to be the cause.
+#: After so many GPU workers that broke off over it, the input is taken to be the cause.
 MOST_CRASHES = 2
 
 # What did not end by itself may well do the same again, and is paid for again: once more for work of seconds or
@@ -24,8 +24,12 @@ _RECOVERIES_DEFAULT = 1
 
 
 def crashes_with(record: JobRecord, error: JobError) -> int:
-    """How many attempts of the job have brought down a GPU worker, the one that failed with `error` included."""
-    return record.observed.crashes + is_crash(error)
+    """How many GPU workers the job has brought down, with the attempt that failed with `error`.
+
+    Where that is a crash, the runs count too that RunPod broke off before and gave to other GPU workers by itself: seen
+    live, an input that no worker answers is run twice within one attempt (runpod-plugins-official, golden path 15).
+    """
+    return record.observed.crashes + (1 + record.observed.dispatches if is_crash(error) else 0)
 
 
 def worth_another(record: JobRecord, error: Exception) -> bool:

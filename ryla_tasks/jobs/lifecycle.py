@@ -26,6 +26,7 @@ from ryla_tasks.jobs import verdict
 from ryla_tasks.jobs.absence import REMOTE_RETENTION_S, absence_details, absence_of, endpoint_absence_of
 from ryla_tasks.jobs.attempts import MOST_CRASHES, crashes_with, worth_another
 from ryla_tasks.jobs.backoff import retry_delay
+from ryla_tasks.jobs.breaker import Outcome, outcome_of
 from ryla_tasks.jobs.ending import described, result_ending
 from ryla_tasks.jobs.observation import (
     Collected,
@@ -116,7 +117,7 @@ class Surroundings:
 class Decision:
     """What becomes of a job. `event` is the type of the event to tell, empty where nothing is worth telling.
 
-    `output` is the remote output to keep until it is collected.
+    `output` is the remote output to keep until it is collected; `outcome` what the observation says of the target.
     """
 
     record: JobRecord
@@ -124,6 +125,7 @@ class Decision:
     in_s: float = 0.0
     event: str = ""
     output: Any = None
+    outcome: Outcome | None = None
 
 
 def advance(record: JobRecord, observation: Observation, now: float, around: Surroundings) -> Decision:
@@ -133,6 +135,12 @@ def advance(record: JobRecord, observation: Observation, now: float, around: Sur
     """
     if record.state.ended:
         return Decision(record, Step.DELIVER)
+    decision = _decided(record, observation, now, around)
+    outcome = outcome_of(observation)
+    return decision if outcome is None else replace(decision, outcome=outcome)
+
+
+def _decided(record: JobRecord, observation: Observation, now: float, around: Surroundings) -> Decision:
     match observation:
         case Seen(job):
             return _seen(record, job, now, around)
@@ -221,9 +229,10 @@ def _under_way(record: JobRecord, job: RemoteJob, now: float, around: Surroundin
         observed = advanced(observed, read_report(job.output))
         observed = replace(observed, running_since=observed.running_since or now)
     if again:
-        observed = replace(observed, message=_RESTARTED, cold=False)
+        # What it waits for now is told by the next look, so that each has its own event.
+        observed = replace(observed, message=_RESTARTED, cold=False, asked=0.0, waiting="", stuck="", starts_at=0.0)
     state = phase_of(record, job, around.outlook, now)
-    if job.status is not RemoteStatus.OTHER:
+    if job.status is not RemoteStatus.OTHER and not again:
         observed = waits(observed, record, state, around.outlook, now)
     event = _telling(record, state, observed, again=again)
     return _again(record.with_(state=state, observed=observed), now, around, event)

@@ -108,6 +108,8 @@ def _message(record: JobRecord) -> str:
     if record.cancel and not record.state.ended:
         return "Cancelling"
     observed = record.observed
+    if observed.stuck and record.state in _AT_THE_CLOUD:
+        return observed.waiting
     if observed.message and _is_spoken(record):
         return observed.message
     if observed.waiting and record.state in _AT_THE_CLOUD:

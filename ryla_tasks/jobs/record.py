@@ -102,7 +102,7 @@ class Observed:
     cloud, `starts_at` when it is likely to run and `run_s` for how long, both from its target's history and 0 where
     that is too short; `stuck` is the cause for which no worker can come; `cold` says that it has met a cold start.
     `seen_at` is when the cloud last knew the job, give or take five minutes. `crashes` and `recoveries` go on from
-    attempt to attempt: how many brought down their GPU worker, and how many followed a recoverable failure.
+    attempt to attempt: how many GPU workers broke off, and how many attempts followed a recoverable failure.
     """
 
     percent: float = 0.0

@@ -17,6 +17,9 @@
 --     ring:ENDPOINT     zset    users with a line there, by the turn at which they are served next; `lines` is the set
 --                               of endpoints with a ring, `turns` a hash of how many turns were given at each
 --     calls:TARGET      zset    jobs whose submit is under way at a target, by the end of its lease
+--     breaker:TARGET    hash    there while the target's breaker is open: since when, until when nothing is submitted,
+--                               and which job is the probe
+--     outcomes:TARGET:CALL list how the latest calls (run | attempt) went there, the newest first: "1 TIME" is bad
 --     nudged:TARGET     set     jobs to poll at once although somebody holds them
 --     outbox            zset    messages that must exist: "submit:ENDPOINT|ID", "deliver|ID", "cancel|ID",
 --                               "orphan|TARGET REMOTE_ID"; the score is when to send (again)
@@ -80,6 +83,7 @@ local CALLS_FULL_MS = 250
 local LINED_UP_MS = 60000
 local EVENTS_KEPT = 500
 local SAMPLES_KEPT = 500
+local OUTCOMES_KEPT, OUTCOMES_KEPT_S = 50, 3600
 local ALERTS_KEPT = 1000
 local HEALTH_KEPT_S = 604800
 
@@ -267,6 +271,17 @@ local function may_submit(target, per_s, burst, at_once)
   if redis.call('ZCARD', key('calls', target)) >= at_once then return CALLS_FULL_MS end
   local _, wait = grant(target, 'run', 1, per_s, burst)
   return wait
+end
+
+-- Note how a call went at a target, for its breaker. Returns 1 where the breaker is open.
+local function note_outcome(target, call, bad, id)
+  local outcomes, breaker = key('outcomes', target, call), key('breaker', target)
+  redis.call('LPUSH', outcomes, bad .. ' ' .. int(NOW))
+  redis.call('LTRIM', outcomes, 0, OUTCOMES_KEPT - 1)
+  redis.call('EXPIRE', outcomes, OUTCOMES_KEPT_S)
+  local probe = redis.call('HGET', breaker, 'probe')
+  if probe == id then redis.call('HSET', breaker, call, bad == 1 and 'bad' or 'ok') end
+  return redis.call('EXISTS', breaker)
 end
 
 local POLLED = {waiting = true, starting = true, running = true}
@@ -484,10 +499,19 @@ end
 local id, user, state = next_in_line()
 if not id then return {why, why_ms} end
 if state == 'queued' then
-  local wait = may_submit(a.target, a.per_s, a.burst, a.at_once)
+  -- An open breaker lets one job through when its pause is over, and then none for another pause.
+  local breaker = key('breaker', a.target)
+  local shut = redis.call('HMGET', breaker, 'until', 'pause_ms')
+  local wait, word = math.ceil(((tonumber(shut[1] or '') or 0) - NOW) / 1000), 'trouble'
+  if wait <= 0 then wait, word = may_submit(a.target, a.per_s, a.burst, a.at_once), 'wait' end
   if wait > 0 then
-    count('submits_delayed')
-    return {'wait', wait, a.id or id, wake(where, after_ms(math.max(wait, LINE_PAUSE_MS)))}
+    count(word == 'wait' and 'submits_delayed' or 'submits_held')
+    return {word, wait, a.id or id, wake(where, after_ms(math.max(wait, LINE_PAUSE_MS)))}
+  end
+  if shut[1] then
+    redis.call('HSET', breaker, 'until', int(after_ms(tonumber(shut[2]))), 'probe', id)
+    redis.call('HDEL', breaker, 'run', 'attempt')
+    count('probes')
   end
 end
 local answer = take(id, state, -1)
@@ -508,12 +532,12 @@ return answer
 local a = cjson.decode(ARGV[1])
 local job = key('job', a.id)
 local f = redis.call('HMGET', job, 'state', 'attempt', 'remote_id', 'endpoint', 'cancel')
-if f[3] == a.remote_id and tonumber(f[2] or '') == a.attempt then return {'accepted', -1} end
+if f[3] == a.remote_id and tonumber(f[2] or '') == a.attempt then return {'accepted', -1, 0} end
 if (f[1] ~= 'submitting' and f[1] ~= 'unknown') or tonumber(f[2]) ~= a.attempt then
   -- The job has moved on without this remote job: it is an orphan, and the sweeper has it cancelled.
   redis.call('ZADD', key('outbox'), after_ms(0), 'orphan|' .. a.target .. ' ' .. a.remote_id)
   count('orphans')
-  return {'orphan', -1}
+  return {'orphan', -1, 0}
 end
 displace('submit:' .. f[4], a.id)
 redis.call('HSET', job, 'remote_id', a.remote_id, 'submitted', int(NOW))
@@ -522,11 +546,12 @@ place('poll:' .. a.target, a.id, a.gap_ms)
 tell(a.id, a.event)
 show(a.meta)
 count('submits')
+local open = note_outcome(a.target, 'run', 0, a.id)
 if f[5] then
   expect('cancel', a.id, 0)
-  return {'cancelling', wake(a.target, after_ms(a.gap_ms))}
+  return {'cancelling', wake(a.target, after_ms(a.gap_ms)), open}
 end
-return {'accepted', wake(a.target, after_ms(a.gap_ms))}
+return {'accepted', wake(a.target, after_ms(a.gap_ms)), open}
 
 -- operation: adopt_twin allow-oom
 -- An earlier attempt, whose answer was lost and which was made again, turns out to have completed: it is kept, and
@@ -611,7 +636,7 @@ return {int(lease), int(NOW), flight, -1, rows}
 --   a = {from, fence, items, target?, last?, hold_ms?}
 --   item = {id, old, new, to, in_ms, observed?, retries?, unanswered?, event?, meta?, ending?, keep?, output?, message?}
 -- `message` asks for the job's envelope, to send the message of its next step; `sample` is a target and what to add to
--- its history.
+-- its history; `outcome` is a target, a call and 1 where it went wrong, for the target's breaker.
 local a = cjson.decode(ARGV[1])
 
 -- How a job ends that was asked to stop, maybe after it was claimed: there is no new attempt, and no other end than
@@ -623,7 +648,7 @@ local function stopping(job, item)
 end
 
 local due = key('due', a.from)
-local ids, words, out, keep = {}, {}, {}, {}
+local ids, words, out, keep, open = {}, {}, {}, {}, 0
 local fence = tonumber(a.fence)
 for i, item in ipairs(a.items) do ids[i] = item.id end
 local scores = #ids > 0 and redis.call('ZMSCORE', due, unpack(ids)) or {}
@@ -641,6 +666,7 @@ for i, item in ipairs(a.items) do
       redis.call('LPUSH', stats, item.sample[2])
       redis.call('LTRIM', stats, 0, SAMPLES_KEPT - 1)
     end
+    if item.outcome then open = math.max(open, note_outcome(item.outcome[1], item.outcome[2], item.outcome[3], id)) end
     local stop = stopping(job, item)
     if item.observed then redis.call('HSET', job, 'observed', item.observed) end
     if stop and not item.ending then
@@ -701,7 +727,7 @@ if a.last then
   local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
   if first[2] then ms = wake(a.target, math.max(tonumber(first[2]), NOW)) end
 end
-return {ms, words, out}
+return {ms, words, out, open}
 
 -- operation: claim_deliver allow-oom
 -- Take a job whose GPU work is over (ARGV id, or the first that is due), to collect or to deliver it.
@@ -775,6 +801,37 @@ return {nudge(ARGV[1], f[2]), f[2]}
 -- A 429: no call of this kind to the target for a while.
 local a = cjson.decode(ARGV[1])
 hold(a.target, a.op, a.ms)
+return 1
+
+-- operation: breaker no-writes
+-- A target's breaker and the outcomes behind it: {now, open, until, pause_ms, why, probe's run, its attempt, lists...}.
+local f = redis.call('HMGET', key('breaker', ARGV[1]), 'open', 'until', 'pause_ms', 'why', 'run', 'attempt')
+local run = redis.call('LRANGE', key('outcomes', ARGV[1], 'run'), 0, -1)
+return {int(NOW), f[1], f[2], f[3], f[4], f[5], f[6], run, redis.call('LRANGE', key('outcomes', ARGV[1], 'attempt'), 0, -1)}
+
+-- operation: change_breaker allow-oom
+-- Open a breaker, let its pause grow, or (without `until`) close it. Returns 1 where it was as the caller thought.
+local a = cjson.decode(ARGV[1])
+local breaker = key('breaker', a.target)
+if (tonumber(redis.call('HGET', breaker, 'until') or '') or 0) ~= a.was then return 0 end
+if a['until'] then
+  if redis.call('HSETNX', breaker, 'open', int(NOW)) == 1 then count('breaker_opened') end
+  redis.call('HSET', breaker, 'until', int(a['until']), 'pause_ms', a.pause_ms, 'why', a.why)
+  redis.call('HDEL', breaker, 'probe', 'run', 'attempt')
+else
+  redis.call('DEL', breaker, key('outcomes', a.target, 'run'), key('outcomes', a.target, 'attempt'))
+  count('breaker_closed')
+end
+return 1
+
+-- operation: remark allow-oom
+-- Tell something about a job that still waits to be submitted.
+local a = cjson.decode(ARGV[1])
+local f = redis.call('HMGET', key('job', a.id), 'state', 'attempt')
+if f[1] ~= 'queued' or (tonumber(f[2] or '') or 0) ~= a.attempt then return 0 end
+redis.call('HSET', key('job', a.id), 'observed', a.observed)
+tell(a.id, a.event)
+show(a.meta)
 return 1
 
 -- operation: look allow-oom

@@ -68,6 +68,7 @@ class Refusal(StrEnum):
     HELD = "held"
     EARLY = "early"
     WAIT = "wait"
+    TROUBLE = "trouble"
     EXPIRED = "expired"
 
 
@@ -147,8 +148,8 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No claim; where `why` is EARLY or WAIT, `in_s` says when there may be one. `wake_s` is the delay of a wake
-    message to send for the endpoint, if any."""
+    """No claim; where `why` is EARLY, WAIT (for a limit) or TROUBLE (an open breaker), `in_s` says when there may be
+    one. `wake_s` is the delay of a wake message to send for the endpoint, if any."""
 
     why: Refusal
     in_s: float = 0.0
@@ -180,6 +181,7 @@ class Settled:
     counted: tuple[bool, ...]
     wake_s: float | None
     envelopes: tuple[Delivery, ...]
+    breaker_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,7 @@ class Accepted:
     orphan: bool
     cancelling: bool
     wake_s: float | None
+    breaker_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,8 +327,8 @@ class JobStore:
             "event": event_json("state", after, now),
             "meta": self._meta.of(after, now),
         }
-        word, wake_ms = self._scripts.call("accept", dumps(wish))
-        return Accepted(word == b"orphan", word == b"cancelling", _wake(wake_ms))
+        word, wake_ms, is_open = self._scripts.call("accept", dumps(wish))
+        return Accepted(word == b"orphan", word == b"cancelling", _wake(wake_ms), bool(is_open))
 
     def claim_polls(self, target: str, *, most: int, lease_s: float, rate: Rate, most_rides: int) -> Ride:
         """Take what is due at a target, within its limits. An empty ride may still ask for a later message."""
@@ -449,6 +452,18 @@ class JobStore:
         """Make no call of this kind to the target for a while (429)."""
         self._scripts.call("hold", dumps({"target": target, "op": op, "ms": round(in_s * 1000)}))
 
+    def remark(self, record: JobRecord, message: str, now: float) -> bool:
+        """Tell something about a job that waits to be submitted. False where it does not any more."""
+        after = record.with_(observed=replace(record.observed, message=message))
+        wish = {
+            "id": record.job_id,
+            "attempt": record.attempt,
+            "observed": after.observed.to_json(),
+            "event": event_json("progress", after, now),
+            "meta": self._meta.of(after, now),
+        }
+        return bool(self._scripts.call("remark", dumps(wish)))
+
     def load(self, job_id: str) -> tuple[JobRecord, float]:
         """A job as it stands, and the time by Redis's clock. Raises `JobNotFound`."""
         now, *fields = self._scripts.call("load", job_id)
@@ -491,8 +506,9 @@ class JobStore:
         return Recovered(tried, recovered, late, ms / 1000)
 
     def _settle(self, wish: dict[str, Any]) -> Settled:
-        wake_ms, words, out = self._scripts.call("settle", dumps(wish))
-        return Settled(tuple(word == b"settled" for word in words), _wake(wake_ms), _deliveries(out))
+        wake_ms, words, out, is_open = self._scripts.call("settle", dumps(wish))
+        counted = tuple(word == b"settled" for word in words)
+        return Settled(counted, _wake(wake_ms), _deliveries(out), bool(is_open))
 
     def _item(self, before: JobRecord, decision: Decision, now: float) -> dict[str, Any]:
         """A decision as `commands.lua` reads it: what has not changed is left out."""
@@ -515,6 +531,8 @@ class JobStore:
         sample = sample_of(before, after)
         if sample is not None:
             item["sample"] = [before.target, sample.to_json()]
+        if decision.outcome is not None:
+            item["outcome"] = [before.target, str(decision.outcome.call), int(decision.outcome.bad)]
         if decision.output is not None:
             item["output"] = json.dumps(decision.output)
         if decision.step is not Step.POLL:
@@ -569,9 +587,9 @@ def _claim(answer: Sequence[Any], taken: float, *, packed: bool) -> Claim | Refu
     word, ms, *rest = answer
     if not rest:
         return Refused(Refusal(word.decode()), ms / 1000)
-    if word == b"wait":
+    if word in (b"wait", b"trouble"):
         job_id, wake_ms = rest
-        return Refused(Refusal.WAIT, ms / 1000, job_id.decode(), _wake(wake_ms))
+        return Refused(Refusal(word.decode()), ms / 1000, job_id.decode(), _wake(wake_ms))
     job_id, fence, now, fields, *payload = rest
     body = payload[0] if payload else None
     if body is not None:

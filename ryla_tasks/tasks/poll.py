@@ -162,4 +162,6 @@ def _settle(
     crashpoint("after_poll_settle_before_message")
     follow(app, settled, {record.job_id: decision for record, decision in pairs})
     send_poll(app, claimed.target, settled.wake_s)
+    outcomes = [decision.outcome for _record, decision in pairs]
+    runtime.breakers.look(claimed.target, outcomes, is_open=settled.breaker_open)
     return sum(settled.counted)

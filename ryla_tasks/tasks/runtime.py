@@ -16,13 +16,16 @@ from celery.backends.redis import RedisBackend
 
 from ryla_tasks.artifacts import ArtifactStore, open_store
 from ryla_tasks.errors import ConfigurationError
+from ryla_tasks.jobs.breaker import Rule
 from ryla_tasks.jobs.stuck import Patience
 from ryla_tasks.providers import EndpointHealth, Provider
 from ryla_tasks.providers.runpod import RunPod, Timeouts
 from ryla_tasks.settings import Settings, Target, get_settings, parse_target_id
+from ryla_tasks.store.breakers import BreakerStore
 from ryla_tasks.store.codec import Meta
 from ryla_tasks.store.jobs import JobStore, Rate
 from ryla_tasks.store.targets import TargetStore
+from ryla_tasks.tasks.breakers import Breakers
 from ryla_tasks.tasks.lanes import RideGate, SlowLane
 from ryla_tasks.tasks.notebook import Notebook
 from ryla_tasks.tasks.outlook import HEALTH_S, Outlooks
@@ -72,6 +75,15 @@ class Runtime:
     def targets(self) -> TargetStore:
         """What the fleet knows of its targets."""
         return TargetStore(self.client, prefix=self.settings.key_prefix)
+
+    @cached_property
+    def breakers(self) -> Breakers:
+        """What holds submits back at targets that are in trouble."""
+        settings = self.settings
+        rule = Rule(
+            settings.breaker_failures, settings.breaker_calls, settings.breaker_window_s, settings.breaker_pause_s
+        )
+        return Breakers(BreakerStore(self.client, prefix=settings.key_prefix), self.targets, rule)
 
     @cached_property
     def outlooks(self) -> Outlooks:

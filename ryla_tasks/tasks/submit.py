@@ -16,11 +16,13 @@ from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import (
     ConfigurationError,
     InvalidJob,
+    JobNotFound,
     ProviderError,
     RateLimited,
     RequestRejected,
     StoreError,
 )
+from ryla_tasks.jobs.breaker import HELD
 from ryla_tasks.jobs.lifecycle import (
     Decision,
     NotAccepted,
@@ -35,7 +37,7 @@ from ryla_tasks.jobs.planner import first_gap
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import State
 from ryla_tasks.providers import Policy, was_not_accepted
-from ryla_tasks.store.jobs import Accepted, Claim, Refused
+from ryla_tasks.store.jobs import Accepted, Claim, Refusal, Refused
 from ryla_tasks.tasks.messages import send_cancel, send_line, send_poll
 from ryla_tasks.tasks.outcome import carry_out, may_retry
 from ryla_tasks.tasks.poll import LONGEST_HOLD_S
@@ -119,6 +121,8 @@ def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None
     )
     send_line(app, endpoint, claim.wake_s)
     if isinstance(claim, Refused):
+        if claim.why is Refusal.TROUBLE:
+            _tell_held(runtime, claim.job_id)
         return False
     crashpoint("after_submit_claim")
     if claim.lost:
@@ -126,6 +130,16 @@ def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None
         return True
     _send(app, runtime, claim)
     return True
+
+
+def _tell_held(runtime: Runtime, job_id: str) -> None:
+    """Tell whoever follows a job that an open breaker holds it back."""
+    try:
+        record, now = runtime.store.load(job_id)
+    except JobNotFound:
+        return
+    if record.state is State.QUEUED and record.observed.message != HELD:
+        runtime.store.remark(record, HELD, now)
 
 
 def _send(app: Celery, runtime: Runtime, claim: Claim) -> None:
@@ -197,6 +211,7 @@ def _settle(app: Celery, runtime: Runtime, claim: Claim, observation: Observatio
     settled = runtime.store.settle(claim, decision)
     crashpoint("after_submit_settle_before_message")
     carry_out(app, claim, decision, settled)
+    runtime.breakers.look(record.target, [decision.outcome], is_open=settled.breaker_open)
 
 
 def _accept(app: Celery, runtime: Runtime, claim: Claim, remote_id: str) -> None:
@@ -209,6 +224,7 @@ def _accept(app: Celery, runtime: Runtime, claim: Claim, remote_id: str) -> None
     )  # fmt: skip
     crashpoint("after_record_before_poll")
     send_poll(app, record.target, accepted.wake_s)
+    runtime.breakers.look(record.target, is_open=accepted.breaker_open)
     if accepted.cancelling:
         send_cancel(app, job_id=record.job_id)
     if accepted.orphan:

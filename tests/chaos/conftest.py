@@ -21,6 +21,7 @@ ENDPOINT = {
 CHAOS = {
     "RYLA_ENDPOINT_ECHO": json.dumps(ENDPOINT),
     "RYLA_SWEEP_INTERVAL_S": "1",
+    "RYLA_VISIBILITY_TIMEOUT_S": "90",
     "RYLA_HTTP_CONNECT_S": "1",
     "RYLA_HTTP_READ_S": "2",
     "RYLA_HTTP_TOTAL_S": "2",
@@ -50,6 +51,8 @@ def chaos(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     for name, value in CHAOS.items():
         monkeypatch.setenv(name, value)
     fresh_settings()
+    # What killed workers had in their hands comes back to the queue of a later test otherwise.
+    fleet.client.delete("unacked", "unacked_index", "unacked_mutex")
     fleet.reset(run_s=0.5, queue_delay_s=0.0, workers_min=200, workers_max=6000, rate_limits=False)
     yield fleet
     fleet.stop_workers()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -136,6 +138,8 @@ def test_clocks_that_differ(chaos: Fleet, skews: tuple[str, str]) -> None:
     chaos.endpoint("echo").add_fault(Answer(op=Operation.RUN, status=429, times=5, retry_after=0.5))
     skewed = {"LD_PRELOAD": _libfaketime() or "", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
     for skew in skews:
+        shown = subprocess.run(["date", "+%s"], env={**os.environ, **skewed, "FAKETIME": skew}, capture_output=True)
+        assert abs(int(shown.stdout) - time.time()) == pytest.approx(30, abs=3)
         quick_worker(chaos, **skewed, FAKETIME=skew)
     took = mix.wait(120)
     note(f"clocks {' and '.join(skews)}", len(mix), mix.ended(), mix.check(), f"{took:.0f} s")

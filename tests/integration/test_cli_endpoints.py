@@ -90,3 +90,10 @@ def _client(url: str) -> Any:
     import redis
 
     return redis.Redis.from_url(url, socket_timeout=1)
+
+
+def test_an_old_verdict_is_shown_as_one(past: Fleet) -> None:
+    then = time.time() - 7_200
+    watch = Watch(then, Health(then, {"inQueue": 3}), cause=Cause.THROTTLED, since=then - 600, stuck=True)
+    past.client.set(f"ryla:health:{TARGET}", watch.to_json())
+    assert "stuck: throttled (then)" in run("--no-health")

@@ -157,6 +157,15 @@ def test_an_input_that_brought_down_two_gpu_workers_is_not_tried_a_third_time(se
     assert served.endpoint("echo").counters().accepted == 2
 
 
+def test_what_runpod_has_tried_twice_by_itself_is_not_tried_a_third_time(served: Fleet) -> None:
+    result = ryla_tasks.run_endpoint.delay("echo", {"simulate": {"crash": 9, "seconds": 1}})
+    with pytest.raises(JobFailed) as caught:
+        result.get(timeout=30)
+    assert (caught.value.info["code"], caught.value.details["crashes"]) == ("poison_input", 2)
+    counters = served.endpoint("echo").counters()
+    assert (counters.accepted, counters.redispatches) == (1, 1)
+
+
 def test_a_failed_remote_job_is_not_tried_again_by_default(served: Fleet) -> None:
     result = ryla_tasks.run_endpoint.delay("echo", {"simulate": {"fail": "no"}})
     with pytest.raises(JobFailed):

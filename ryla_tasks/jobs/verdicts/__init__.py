@@ -13,7 +13,8 @@ from ryla_tasks.jobs.verdicts.failures import (
     SubmitLost,
 )
 from ryla_tasks.jobs.verdicts.report import NOTHING, Report, read_report
-from ryla_tasks.jobs.verdicts.table import ROWS, Row
+from ryla_tasks.jobs.verdicts.row import Row
+from ryla_tasks.jobs.verdicts.table import ROWS
 from ryla_tasks.jobs.verdicts.verdict import Next, Verdict
 
 __all__ = [

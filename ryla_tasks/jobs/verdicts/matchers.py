@@ -39,7 +39,8 @@ class Called:
         return not self.errors or isinstance(failure.error, self.errors)
 
     def __str__(self) -> str:
-        names = " or ".join(f"`{kind.__name__}`" for kind in self.errors) or "any error, or the process is gone"
+        rest = "no whole answer, or the process is gone" if self.seam is SubmitLost else "any other error"
+        names = " or ".join(f"`{kind.__name__}`" for kind in self.errors) or rest
         return names if self.http_status is None else f"{names} with HTTP {self.http_status}"
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from ryla_tasks.jobs.verdicts.table import ROWS, Row
+from ryla_tasks.jobs.verdicts.row import Row
+from ryla_tasks.jobs.verdicts.table import ROWS
 
 __all__ = ["page"]
 
 _HEAD = """\
 # Errors and what follows from them
 
-Made from `ryla_tasks/jobs/verdicts/table.py` by `python -m ryla_tasks.jobs.verdicts > docs/errors.md`; do not edit.
+Made from the table in `ryla_tasks/jobs/verdicts` by `python -m ryla_tasks.jobs.verdicts > docs/errors.md`; do not edit.
 
 Every failure that can be seen has one verdict. A job that ends by it raises a `JobError` whose message is the sentence,
 and whose `.info` has the `code` (stable, for programs), the `category`, and `details` for a developer: what was said
@@ -35,16 +36,16 @@ _TAIL = """\
 - A failed remote job is tried again where `autoretry_for` lists its error (`JobFailed`, `JobTimedOut`). Otherwise the
   verdict decides, for tasks that cover `TransientError`: transient as often as `max_retries` allows, recoverable once
   (never for the kind `lora`, whose runs take hours), permanent and fatal never.
-- *Crash* marks what an input may cause. After two attempts that ended so the job ends with the code `poison_input`,
-  whatever its task lists.
+- *Crash* marks what an input may cause. Once two GPU workers broke off over a job it ends with the code `poison_input`,
+  whatever its task lists. Runs that RunPod repeated by itself before an attempt ended so count too.
 - What an endpoint does not know any more is not tried again, because it may still run and be paid for.
 
 ## Other ends
 
 | code | error | when |
 |---|---|---|
-| `poison_input` | `JobFailed` | GPU workers broke off on two attempts of the job |
-| `output_missing` | `OutputMissing` | COMPLETED without output, as RunPod shows one over its limit (worker-comfyui#129) |
+| `poison_input` | `JobFailed` | two GPU workers broke off over the job |
+| `output_missing` | `OutputMissing` | COMPLETED without output; so does one over RunPod's limit (worker-comfyui#129) |
 | `output_invalid` | `OutputInvalid` | damaged files, too many or too large, or fewer images than asked for |
 | `uncollected` | `JobFailed` | done, but its result could not be fetched and stored for about 50 minutes |
 | `cancelled`, `revoked` | `JobCancelled` | by `Job.cancel()`, by Celery's revoke |

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,11 +72,16 @@ class Mix:
     def ended(self) -> int:
         return sum(count for state, count in self.states().items() if state.ended)
 
-    def wait(self, timeout: float = 60.0) -> float:
-        """Until all jobs have ended and Celery has been told; the seconds that took."""
+    def wait(self, timeout: float = 60.0, meanwhile: Callable[[], None] = lambda: None) -> float:
+        """Until all jobs have ended and Celery has been told; the seconds that took. `meanwhile` is called often."""
         began = time.monotonic()
+
+        def over() -> bool:
+            meanwhile()
+            return self.ended() >= len(self)
+
         try:
-            eventually(lambda: self.ended() >= len(self), timeout=timeout, every=0.1)
+            eventually(over, timeout=timeout, every=0.1)
             left = timeout - (time.monotonic() - began)
             eventually(lambda: not self.untold(), timeout=max(5.0, left), every=0.2)
         except AssertionError:

@@ -21,16 +21,16 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._cut = False
+        self._server: asyncio.Server | None = None
+        self.port = 0
         self._delay_s = 0.0
         self._thread = threading.Thread(target=self._run, daemon=True, name="chaos-proxy")
         self._thread.start()
         self._started.wait()
 
     def cut(self) -> None:
-        """Every connection breaks, and none is made."""
-        self._cut = True
-        self._do(self._abort)
+        """Every connection breaks, and new ones are refused."""
+        self._do(self._refuse)
 
     def hang(self) -> None:
         """Connections stay, and can be made, but nothing comes through."""
@@ -47,8 +47,9 @@ class Proxy:
 
     def heal(self) -> None:
         """All is well again."""
-        self._cut, self._delay_s = False, 0.0
+        self._delay_s = 0.0
         self._do(self._open.set)
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
 
     def __enter__(self) -> Self:
         return self
@@ -82,16 +83,23 @@ class Proxy:
     async def _serve(self) -> None:
         self._open, self._stop = asyncio.Event(), asyncio.Event()
         self._open.set()
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.port: int = server.sockets[0].getsockname()[1]
+        await self._listen()
         self._started.set()
         await self._stop.wait()
-        server.close()
+        self._refuse()
+
+    async def _listen(self) -> None:
+        if self._server is None:
+            self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+            self.port = self._server.sockets[0].getsockname()[1]
+
+    def _refuse(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self._abort()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._cut:
-            writer.transport.abort()
-            return
         try:
             there, back = await asyncio.open_connection("127.0.0.1", self._to_port)
         except OSError:

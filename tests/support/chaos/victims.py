@@ -8,7 +8,7 @@ from pathlib import Path
 from ryla_tasks.crashpoints import VARIABLE
 from tests.support.fleet import Fleet, WorkerProcess, eventually
 
-__all__ = ["quick_worker", "victim", "wait_struck"]
+__all__ = ["Kept", "quick_worker", "victim", "wait_struck"]
 
 QUICK_APP = "tests.support.chaos.quick_app"
 
@@ -16,6 +16,25 @@ QUICK_APP = "tests.support.chaos.quick_app"
 def quick_worker(fleet: Fleet, *options: str, **env: str) -> WorkerProcess:
     """A worker with short leases."""
     return fleet.worker("--concurrency", "4", *options, app=QUICK_APP, **env)
+
+
+class Kept:
+    """Workers that are started again when they end, as `ryla worker`, systemd or Kubernetes does.
+
+    Celery 5.7's worker may end when its connection to Redis breaks while it holds a message that is not acknowledged.
+    """
+
+    def __init__(self, fleet: Fleet, count: int, **env: str) -> None:
+        self._fleet, self._env = fleet, env
+        self._workers = [quick_worker(fleet, **env) for _ in range(count)]
+        self.ended = 0
+
+    def look(self) -> None:
+        """Start those again that have ended."""
+        for place, worker in enumerate(self._workers):
+            if not worker.alive():
+                self.ended += 1
+                self._workers[place] = quick_worker(self._fleet, **self._env)
 
 
 def victim(fleet: Fleet, point: str, nth: int = 1, mode: str = "kill") -> WorkerProcess:

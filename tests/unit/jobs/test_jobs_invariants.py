@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from fenced_store import Claim, FencedStore
@@ -29,6 +30,7 @@ from job_samples import (
 
 from ryla_tasks.errors import JobFailed, OutputInvalid, OutputMissing, RateLimited, ServerError
 from ryla_tasks.jobs.ending import raised
+from ryla_tasks.jobs.health import Health
 from ryla_tasks.jobs.lifecycle import (
     REMOTE_RETENTION_S,
     Collected,
@@ -46,11 +48,14 @@ from ryla_tasks.jobs.lifecycle import (
     Uncollected,
     advance,
 )
+from ryla_tasks.jobs.phases import NOTHING_KNOWN, Outlook
 from ryla_tasks.jobs.planner import LONGEST_GAP_S
 from ryla_tasks.jobs.progress import progress_of
 from ryla_tasks.jobs.record import CancelReason, JobRecord
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
 from ryla_tasks.jobs.states import POLLED, State
+from ryla_tasks.jobs.stats import EndpointStats, Sample
+from ryla_tasks.jobs.stuck import Cause, Watch
 
 RESULT = {"artifacts": [], "seed": 7}
 
@@ -68,6 +73,14 @@ DELIVER_OBSERVATIONS = st.one_of(
     one_of(UNKIND_TEXTS).map(Uncollected),
     answers([*UNDER_WAY, *BROKEN]).map(Seen),
     st.just(Missing()),
+)
+
+#: What a process may know of the target: by how many seconds old, which workers, whether no worker can come.
+HISTORY = EndpointStats.of([Sample(n * 100.0, State.COMPLETED, n % 2 == 0, 10.0 + n, 5.0) for n in range(12)])
+KNOWN = tuple(
+    (age_s, workers, stuck)
+    for age_s in (0.0, 20.0, 500.0)
+    for workers, stuck in (({"ready": 1}, False), ({"initializing": 1}, False), ({}, True))
 )
 
 #: What a job sees from some moment on and for ever. It ends all the same.
@@ -203,7 +216,7 @@ class Driver:
 
     def _settle(self, claim: Claim, observation: Observation) -> None:
         self.asked.clear()
-        decision = advance(claim.record, observation, self.now, self.around)
+        decision = advance(claim.record, observation, self.now, replace(self.around, outlook=self._outlook()))
         check(claim.record, observation, decision, self.now, self.asked)
         if claim.record.state.ended:
             # Nothing is decided about an ended job any more: its end is delivered.
@@ -211,6 +224,16 @@ class Driver:
         before = self.store.record
         if not self.store.settle(claim, decision, self.now):
             assert self.store.record == before
+
+    def _outlook(self) -> Outlook:
+        """Each process knows something else, and some know nothing: no phase and no verdict changes what must hold."""
+        known = self._draw([None, *KNOWN])
+        if known is None:
+            return NOTHING_KNOWN
+        age_s, workers, stuck = known
+        health = Health(self.now - age_s, {"inQueue": 2}, workers)
+        cause = Cause.NO_WORKER if stuck else None
+        return Outlook(Watch(health.at, health, cause=cause, stuck=stuck), HISTORY)
 
     def _go_on_for_ever(self, in_poll: Observation, in_deliver: Observation) -> None:
         self.hands.clear()
@@ -226,7 +249,8 @@ class Driver:
             else:
                 self._settle(claim, in_poll if claim.step is Step.POLL else in_deliver)
             if record.state in POLLED and self.now > record.submitted + record.spec.ttl_s + REMOTE_RETENTION_S:
-                assert self.store.record.state.ended
+                # A poll whose answer is over, or too long to read, leaves the end to the deliver step.
+                assert self.store.record.state.ended or self.store.record.state is State.COLLECTING
         raise AssertionError(f"does not end: {self.store.record}")
 
     def _draw(self, values: Sequence[Any]) -> Any:

@@ -128,3 +128,14 @@ def test_waiting_is_never_a_failure_by_itself() -> None:
         record, now = decision.record, now + decision.in_s
         assert record.state is State.WAITING
     assert (record.attempt, record.retries) == (1, 0)
+
+
+def test_a_restarted_job_that_no_gpu_can_take_is_told_so() -> None:
+    health = Health(NOW - 5, {"inQueue": 1}, {"unhealthy": 1})
+    known = Outlook(Watch(NOW - 5, health, cause=Cause.UNHEALTHY, since=NOW - 600, stuck=True))
+    record = make_record(State.RUNNING, observed_running_since=NOW - 60, observed_worker_id="w-1")
+    decision = polled(record, known)
+    assert (decision.event, decision.record.observed.stuck) == ("restarted", "")
+    decision = polled(decision.record, known)
+    assert (decision.event, decision.record.state) == ("stuck", State.WAITING)
+    assert progress_of(decision.record, NOW).message == Cause.UNHEALTHY.sentence

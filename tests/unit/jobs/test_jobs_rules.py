@@ -459,6 +459,13 @@ class TestRetries:
         assert error.details["crashes"] == 2
         assert error.details["last"]["code"] == "worker_crashed"
 
+    def test_a_run_that_runpod_repeated_by_itself_counts_where_the_attempt_crashed(self) -> None:
+        job = remote(FAILED, error="job timed out after 1 retries", retries=1)
+        error = error_of(advance(make_record(State.RUNNING), Seen(job), NOW, RETRYING))
+        assert (error.info["code"], error.details["crashes"]) == ("poison_input", 2)
+        job = remote(FAILED, error="CUDA out of memory", retries=1)
+        assert advance(make_record(State.RUNNING), Seen(job), NOW, JUDGED).record.observed.crashes == 0
+
     def test_other_failures_between_two_crashes_are_not_counted(self) -> None:
         record = make_record(State.RUNNING, observed_crashes=1)
         decision = advance(record, Seen(remote(FAILED, error="CUDA out of memory")), NOW, JUDGED)

@@ -33,7 +33,8 @@ from ryla_tasks.jobs.verdicts import (
 )
 from ryla_tasks.jobs.verdicts.page import page
 from ryla_tasks.jobs.verdicts.report import read_report
-from ryla_tasks.jobs.verdicts.table import ROWS, Row
+from ryla_tasks.jobs.verdicts.row import Row
+from ryla_tasks.jobs.verdicts.table import ROWS
 from ryla_tasks.providers import was_not_accepted
 from ryla_tasks.providers.http import Answer
 from ryla_tasks.providers.runpod_wire import error_of, parse_job

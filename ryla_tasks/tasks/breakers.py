@@ -1,0 +1,47 @@
+"""Opening and closing the breakers of targets, after outcomes that may call for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from ryla_tasks.errors import StoreError
+from ryla_tasks.jobs.breaker import Breaker, Outcome, Rule, judged
+from ryla_tasks.store.breakers import BreakerStore
+from ryla_tasks.store.targets import TargetStore
+
+__all__ = ["Breakers"]
+
+logger = logging.getLogger(__name__)
+
+
+class Breakers:
+    """The breakers of all targets. Safe for use by many threads; nothing here raises for want of Redis."""
+
+    def __init__(self, store: BreakerStore, targets: TargetStore, rule: Rule) -> None:
+        self._store = store
+        self._targets = targets
+        self._rule = rule
+
+    def look(self, target: str, outcomes: Iterable[Outcome | None] = (), *, is_open: bool = False) -> None:
+        """Look at a breaker after what was noted at its target: where something went wrong, or it is open."""
+        if not is_open and not any(outcome is not None and outcome.bad for outcome in outcomes):
+            return
+        try:
+            before, now = self._store.load(target)
+            after = judged(before, now, self._rule)
+            if after != before and self._store.change(target, before, after):
+                self._tell(target, before, after, now)
+        except StoreError as error:
+            logger.warning("breaker.not_judged target=%s error=%s", target, error)
+
+    def _tell(self, target: str, before: Breaker, after: Breaker, now: float) -> None:
+        if not after.is_open:
+            logger.warning("breaker.closed target=%s for_s=%.0f", target, now - before.opened)
+        elif before.is_open:
+            logger.warning("breaker.probe_failed target=%s pause_s=%.0f", target, after.pause_s)
+            return
+        else:
+            logger.warning("breaker.open target=%s why=%s pause_s=%.0f", target, after.why, after.pause_s)
+        kind = "breaker_open" if after.is_open else "breaker_closed"
+        self._targets.alert(f"{kind}:{target}:{now:.0f}", {"type": kind, "target": target}, quiet_s=1.0)
