@@ -388,6 +388,11 @@ class JobStore:
         envelope: bytes | None = self._scripts.call("envelope", job_id)
         return Delivery(job_id, envelope.decode() if envelope else "")
 
+    def next_at(self, place: str) -> str | None:
+        """The job that comes next at a place (`submit:ENDPOINT`, `deliver`), where nobody holds it. Claims nothing."""
+        found: Any = self.client.zrange(f"{self.prefix}:due:{place}", 0, 0, withscores=True)
+        return next((job_id.decode() for job_id, score in found if score % 1000 == 0), None)
+
     def sweep(self, *, grace_s: float, most: int, most_resends: int) -> Sweep:
         """One bounded look at everything that is overdue."""
         wish = {
