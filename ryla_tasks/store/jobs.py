@@ -339,7 +339,7 @@ class JobStore:
 
     def delivered(self, job_id: str) -> bool:
         """Celery has stored the end of the job: nothing more is owed."""
-        return bool(self._scripts.call("delivered", job_id))
+        return bool(self._scripts.call("delivered", job_id, self._meta.key(job_id)))
 
     def cancel(self, job_id: str, reason: CancelReason = CancelReason.USER) -> tuple[str, tuple[Delivery, ...]]:
         """Ask a job to stop.
