@@ -768,6 +768,10 @@ redis.call('HSET', job, 'delivered', int(NOW))
 displace('deliver', id)
 redis.call('DEL', key('envelope', id))
 retire(id)
+-- Who asks Celery for a result subscribes and then looks, on two connections: one that looked just before the end and
+-- was heard just after it would wait for ever. So the result is told once more.
+local result = redis.call('GET', ARGV[2])
+if result then redis.call('PUBLISH', ARGV[2], result) end
 return 1
 
 -- operation: cancel allow-oom

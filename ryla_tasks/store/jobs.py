@@ -392,7 +392,7 @@ class JobStore:
 
     def delivered(self, job_id: str) -> bool:
         """Celery has stored the end of the job: nothing more is owed."""
-        return bool(self._scripts.call("delivered", job_id))
+        return bool(self._scripts.call("delivered", job_id, self._meta.key(job_id)))
 
     def cancel(self, job_id: str, reason: CancelReason = CancelReason.USER) -> tuple[str, tuple[Delivery, ...]]:
         """Ask a job to stop.
@@ -475,6 +475,11 @@ class JobStore:
         """A job's envelope, empty where it is gone."""
         envelope: bytes | None = self._scripts.call("envelope", job_id)
         return Delivery(job_id, envelope.decode() if envelope else "")
+
+    def next_at(self, place: str) -> str | None:
+        """The job that comes next at a place (`submit:ENDPOINT`, `deliver`), where nobody holds it. Claims nothing."""
+        found: Any = self.client.zrange(f"{self.prefix}:due:{place}", 0, 0, withscores=True)
+        return next((job_id.decode() for job_id, score in found if score % 1000 == 0), None)
 
     def sweep(self, *, grace_s: float, most: int, most_resends: int) -> Sweep:
         """One bounded look at everything that is overdue."""

@@ -6,7 +6,6 @@ import hashlib
 import logging
 import random
 import re
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,6 +23,7 @@ from ryla_tasks.jobs.lifecycle import (
     Observation,
     OutputBad,
     Seen,
+    Step,
     Surroundings,
     Uncollected,
     advance,
@@ -31,6 +31,7 @@ from ryla_tasks.jobs.lifecycle import (
 from ryla_tasks.jobs.record import CancelReason, JobRecord
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
 from ryla_tasks.store.jobs import Claim, Refused
+from ryla_tasks.tasks.messages import hand_on
 from ryla_tasks.tasks.outcome import carry_out, may_resubmit, may_retry
 from ryla_tasks.tasks.result import build_result
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
@@ -49,7 +50,6 @@ LEASE_S = 180.0
 _CLAIM = "ryla_claim"
 
 _PLACE = "deliver"
-_LONGEST_TURN_S = 20.0
 _FETCH_S = 120.0
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
@@ -75,7 +75,7 @@ def deliver(task: ServerlessTask) -> Any:
                 runtime.lane.pass_over(_PLACE)
                 raise Ignore
             record = _collect(app, runtime, claim, own=job_id)
-            _catch_up(app, runtime)
+            _hand_on(app, runtime)
     if not record.state.ended:
         raise Ignore
     return _end(task, record)
@@ -109,27 +109,11 @@ def _revoke(task: ServerlessTask, record: JobRecord) -> NoReturn:
     raise Ignore
 
 
-def _catch_up(app: Celery, runtime: Runtime) -> None:
-    """Collect what is due because its message found no room."""
-    end = time.monotonic() + _LONGEST_TURN_S
-    while runtime.lane.passed_over(_PLACE) and time.monotonic() < end:
-        # Before the look: who is passed over after it notes it anew.
-        runtime.lane.caught_up(_PLACE)
-        while time.monotonic() < end and _collect_due(app, runtime):
-            pass
-
-
-def _collect_due(app: Celery, runtime: Runtime) -> bool:
-    """Collect the first that is due. False where there is none to collect."""
-    claim = runtime.store.claim_deliver(job_id=None, lease_s=LEASE_S)
-    if isinstance(claim, Refused):
-        return False
-    if claim.record.state.ended:
-        # Only its own message can deliver it.
-        runtime.store.release(claim)
-        return False
-    _collect(app, runtime, claim, own="")
-    return True
+def _hand_on(app: Celery, runtime: Runtime) -> None:
+    """Have what found no room collected, by its own message: this job's end is not to wait for it."""
+    note = runtime.lane.passed_over(_PLACE)
+    if note and not hand_on(app, runtime.store, _PLACE, Step.DELIVER):
+        runtime.lane.caught_up(_PLACE, note)
 
 
 def _collect(app: Celery, runtime: Runtime, claim: Claim, *, own: str) -> JobRecord:

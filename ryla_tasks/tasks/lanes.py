@@ -21,7 +21,8 @@ class SlowLane:
         self._lock = threading.Lock()
         self._most = max(1, slots - 1)
         self._busy = 0
-        self._passed_over: set[str] = set()
+        self._notes = 0
+        self._passed_over: dict[str, int] = {}
 
     def resize(self, slots: int) -> None:
         """The process has this many slots."""
@@ -36,7 +37,7 @@ class SlowLane:
             if admitted:
                 self._busy += 1
             else:
-                self._passed_over.add(place)
+                self._note(place)
         try:
             yield admitted
         finally:
@@ -47,16 +48,21 @@ class SlowLane:
     def pass_over(self, place: str) -> None:
         """Note that there is work at `place` that found no room."""
         with self._lock:
-            self._passed_over.add(place)
+            self._note(place)
 
-    def passed_over(self, place: str) -> bool:
-        """Whether work was passed over at `place` that may still be due there."""
-        return place in self._passed_over
+    def passed_over(self, place: str) -> int:
+        """The number of the latest note that work was passed over at `place`; 0 where there is none."""
+        return self._passed_over.get(place, 0)
 
-    def caught_up(self, place: str) -> None:
-        """Somebody is about to look at what is due at `place`."""
+    def caught_up(self, place: str, note: int) -> None:
+        """Nothing was due at `place` any more, looked at after that note. A later one stands."""
         with self._lock:
-            self._passed_over.discard(place)
+            if self._passed_over.get(place) == note:
+                del self._passed_over[place]
+
+    def _note(self, place: str) -> None:
+        self._notes += 1
+        self._passed_over[place] = self._notes
 
 
 class RideGate:

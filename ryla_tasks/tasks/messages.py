@@ -9,13 +9,25 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from ryla_tasks.jobs.lifecycle import Step
-from ryla_tasks.store.jobs import Delivery
+from ryla_tasks.store.jobs import Delivery, JobStore
 from ryla_tasks.tasks.envelope import Envelope, send
 from ryla_tasks.tasks.routes import ADOPT_TASK, CANCEL_TASK, LINE_TASK, POLL_TASK
 
-__all__ = ["send_adoption", "send_cancel", "send_deliveries", "send_line", "send_poll", "send_step"]
+__all__ = ["hand_on", "send_adoption", "send_cancel", "send_deliveries", "send_line", "send_poll", "send_step"]
 
 logger = logging.getLogger(__name__)
+
+
+def hand_on(app: Celery, store: JobStore, place: str, step: Step) -> bool:
+    """Send the message of the job that is next at a place: a step that cannot go on there leaves the rest to it.
+
+    False where no job waits there for somebody to take it.
+    """
+    job_id = store.next_at(place)
+    if job_id is None:
+        return False
+    send_step(app, store.delivery(job_id), step)
+    return True
 
 
 def send_poll(app: Celery, target: str, wake_s: float | None) -> None:

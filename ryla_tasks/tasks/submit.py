@@ -38,7 +38,7 @@ from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import State
 from ryla_tasks.providers import Policy, was_not_accepted
 from ryla_tasks.store.jobs import Accepted, Claim, Refusal, Refused
-from ryla_tasks.tasks.messages import send_cancel, send_line, send_poll
+from ryla_tasks.tasks.messages import hand_on, send_cancel, send_line, send_poll
 from ryla_tasks.tasks.outcome import carry_out, may_retry
 from ryla_tasks.tasks.poll import LONGEST_HOLD_S
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
@@ -57,7 +57,7 @@ CORRELATION_KEY = "ryla"
 #: Beyond the call's own time-out: how long a submit may take around its POST before its outcome counts as unknown.
 LEASE_MARGIN_S = 15.0
 
-#: How long a message that found due work beside its own goes on with it.
+#: How long a message that found due work beside its own goes on with it; then it hands the rest on to another message.
 _LONGEST_TURN_S = 20.0
 
 #: How long a line's wake message goes on; then other slow work may have the slot.
@@ -99,11 +99,12 @@ def submit_line(app: Celery, endpoint: str) -> None:
 def _catch_up(app: Celery, runtime: Runtime, endpoint: str, place: str) -> None:
     """Submit what is due because its message found no room."""
     end = time.monotonic() + _LONGEST_TURN_S
-    while runtime.lane.passed_over(place) and time.monotonic() < end:
-        # Before the look: who is passed over after it notes it anew.
-        runtime.lane.caught_up(place)
-        while time.monotonic() < end and _submit_one(app, runtime, endpoint, None):
-            pass
+    while note := runtime.lane.passed_over(place):
+        if not _submit_one(app, runtime, endpoint, None):
+            runtime.lane.caught_up(place, note)
+        elif time.monotonic() >= end:
+            hand_on(app, runtime.store, place, Step.SUBMIT)
+            return
 
 
 def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None, *, spread: bool = False) -> bool:

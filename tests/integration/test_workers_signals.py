@@ -57,7 +57,10 @@ def test_a_worker_is_frozen_past_its_leases_and_thaws(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize(
     ("jobs", "at"),
-    [pytest.param(40, 15, id="40"), pytest.param(500, 150, id="500", marks=pytest.mark.load)],
+    [
+        pytest.param(40, 15, id="40"),
+        pytest.param(500, 150, id="500", marks=[pytest.mark.load, pytest.mark.timeout(400)]),
+    ],
 )
 def test_all_workers_are_killed_in_the_middle_of_submits(fleet: Fleet, jobs: int, at: int) -> None:
     """All jobs end. Whose POST was in flight may be running and paid for: it ends as unknown, and is not sent again."""
