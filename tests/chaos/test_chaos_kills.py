@@ -48,7 +48,7 @@ def lateness(fleet: Fleet, scores: dict[bytes, float], restarted: float) -> dict
                 seen[job] = (now - due[job]) / 1e6
         return len(seen) == len(due)
 
-    eventually(all_polled, timeout=60, every=0.1, what="all polled")
+    eventually(all_polled, timeout=60, every=0.3, what="all polled")
     return seen
 
 
