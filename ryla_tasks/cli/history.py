@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 from ryla_tasks.cli.output import console
 
 if TYPE_CHECKING:
+    from ryla_tasks.jobs.breaker import Breaker
     from ryla_tasks.settings import Target
-    from ryla_tasks.store.targets import Look, TargetStore
+    from ryla_tasks.store.targets import Look
+    from ryla_tasks.tasks.runtime import Runtime
 
 __all__ = ["histories", "print_advice", "print_histories", "with_advice"]
 
 #: A watch that is older than this is of another time.
 _NOW_S = 180.0
 
-_UNKNOWN: dict[str, Any] = {"history": None, "verdict": None, "watched_s_ago": None, "watch": None}
+_UNKNOWN: dict[str, Any] = {"history": None, "verdict": None, "watched_s_ago": None, "watch": None, "breaker": None}
 
 
 def histories(targets: Sequence[Target]) -> tuple[list[dict[str, Any]], str]:
@@ -24,8 +26,10 @@ def histories(targets: Sequence[Target]) -> tuple[list[dict[str, Any]], str]:
     from ryla_tasks.errors import StoreError
 
     try:
-        store = _store()
-        return [_history(store.look(target.id, samples=True)) for target in targets], ""
+        runtime = _runtime()
+        looks = [runtime.targets.look(target.id, samples=True) for target in targets]
+        breakers = [_breaker(*runtime.breakers.of(target.id)) for target in targets]
+        return [{**_history(look), "breaker": breaker} for look, breaker in zip(looks, breakers, strict=True)], ""
     except StoreError as error:
         return [dict(_UNKNOWN) for _ in targets], str(error)
 
@@ -35,7 +39,7 @@ def with_advice(pairs: Sequence[tuple[str, Target]]) -> list[dict[str, Any]]:
     from ryla_tasks.jobs.advice import advise
     from ryla_tasks.jobs.stats import EndpointStats
 
-    store, rows = _store(), []
+    store, rows = _runtime().targets, []
     for endpoint, target in pairs:
         look = store.look(target.id, samples=True)
         advice = advise(EndpointStats.of(look.samples or ()), target.price_per_s, look.now)
@@ -87,11 +91,22 @@ def print_advice(rows: Sequence[dict[str, Any]]) -> None:
         out.print(f"{row['target']}: {row['advice']}")
 
 
-def _store() -> TargetStore:
+def _runtime() -> Runtime:
     from ryla_tasks.celery_app import current_app
     from ryla_tasks.tasks.runtime import runtime_of
 
-    return runtime_of(current_app()).targets
+    return runtime_of(current_app())
+
+
+def _breaker(breaker: Breaker, now: float) -> dict[str, Any] | None:
+    """How long submits have been held back, and when the next job is let through; None where they are not."""
+    if not breaker.is_open:
+        return None
+    return {
+        "open_s": round(now - breaker.opened, 1),
+        "why": str(breaker.why),
+        "probe_in_s": round(max(0.0, breaker.until - now), 1),
+    }
 
 
 def _history(look: Look) -> dict[str, Any]:
@@ -107,7 +122,9 @@ def _history(look: Look) -> dict[str, Any]:
 
 
 def _verdict(row: dict[str, Any]) -> str:
-    """Of an endpoint where nobody waits any more, it is an old one."""
+    """Of an endpoint where nobody waits any more, it is an old one. That submits are held back is always of now."""
+    if row["breaker"] is not None:
+        return f"held back for {_span(row['breaker']['open_s'])}, next try in {_span(row['breaker']['probe_in_s'])}"
     if row["verdict"] is None:
         return "-"
     return f"{row['verdict']}{' (then)' if row['watched_s_ago'] > _NOW_S else ''}"

@@ -16,12 +16,16 @@ logger = logging.getLogger(__name__)
 
 
 class Breakers:
-    """The breakers of all targets. Safe for use by many threads; nothing here raises for want of Redis."""
+    """The breakers of all targets. Safe for use by many threads; `look` does not raise for want of Redis."""
 
     def __init__(self, store: BreakerStore, targets: TargetStore, rule: Rule) -> None:
         self._store = store
         self._targets = targets
         self._rule = rule
+
+    def of(self, target: str) -> tuple[Breaker, float]:
+        """A target's breaker, and the time by Redis's clock. Raises `StoreUnavailable`."""
+        return self._store.load(target)
 
     def look(self, target: str, outcomes: Iterable[Outcome | None] = (), *, is_open: bool = False) -> None:
         """Look at a breaker after what was noted at its target: where something went wrong, or it is open."""

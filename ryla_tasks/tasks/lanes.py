@@ -66,11 +66,15 @@ class SlowLane:
 
 
 class RideGate:
-    """At most one ride per target in a process: a second one would only wait for the same calls."""
+    """At most one ride per target in a process: a second one would only wait for the same calls.
+
+    It also keeps which targets were slow to answer the last time.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._riding: set[str] = set()
+        self._slow: set[str] = set()
 
     @contextmanager
     def enter(self, target: str) -> Iterator[bool]:
@@ -85,3 +89,15 @@ class RideGate:
             if admitted:
                 with self._lock:
                     self._riding.discard(target)
+
+    def is_slow(self, target: str) -> bool:
+        """Whether the last ride had to wait for the target."""
+        return target in self._slow
+
+    def note(self, target: str, *, slow: bool) -> None:
+        """How the last ride went."""
+        with self._lock:
+            if slow:
+                self._slow.add(target)
+            else:
+                self._slow.discard(target)

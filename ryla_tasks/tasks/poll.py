@@ -11,7 +11,9 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 
 from celery import Celery
 
@@ -40,6 +42,11 @@ RIDE_S = 4.0
 #: However long a server asks us to wait: results must be fetched within half an hour of their end.
 LONGEST_HOLD_S = 900.0
 
+#: How long a ride waits without any answer. Polls of other targets may need its slot: a target that was slow before
+#: gets the full time of a ride in a slot for slow work, and only a moment where there is none free.
+QUIET_S = 1.0
+QUIET_SLOW_S = 0.3
+
 #: How long answers are gathered before they are settled together.
 BATCH_S = 0.25
 
@@ -63,13 +70,27 @@ def ride(app: Celery, target_id: str) -> None:
         )
         if claimed.records:
             crashpoint("after_poll_claim")
-            _ride(app, runtime, claimed)
+            with _patience(runtime, target_id) as quiet_s:
+                _ride(app, runtime, claimed, quiet_s)
         # Where more than a ride's worth was due, the ride's last settle has asked for another message, at the tail.
         send_poll(app, target_id, claimed.wake_s)
 
 
-def _ride(app: Celery, runtime: Runtime, claimed: Ride) -> None:
-    end = time.monotonic() + RIDE_S
+@contextmanager
+def _patience(runtime: Runtime, target_id: str) -> Iterator[float]:
+    """For how many seconds a ride may hold its slot without an answer."""
+    if not runtime.gate.is_slow(target_id):
+        yield QUIET_S
+        return
+    place = f"poll:{target_id}"
+    with runtime.lane.room(place) as admitted:
+        runtime.lane.caught_up(place)
+        yield RIDE_S if admitted else QUIET_SLOW_S
+
+
+def _ride(app: Celery, runtime: Runtime, claimed: Ride, quiet_s: float) -> None:
+    begun = answered = time.monotonic()
+    end = begun + RIDE_S
     try:
         provider, endpoint_id = runtime.provider(claimed.target)
     except Exception:
@@ -78,15 +99,20 @@ def _ride(app: Celery, runtime: Runtime, claimed: Ride) -> None:
         return
     callers = runtime.callers(claimed.target)
     asking = {callers.submit(_ask, provider, endpoint_id, record.remote_id): record for record in claimed.records}
-    settled, waited_s = 0, 0.0
+    settled, waited_s, cut = 0, 0.0, False
     while asking:
-        done, _ = wait(asking, timeout=min(BATCH_S, end - time.monotonic()), return_when=FIRST_COMPLETED)
+        until = min(end, answered + quiet_s)
+        done, _ = wait(asking, timeout=min(BATCH_S, until - time.monotonic()), return_when=FIRST_COMPLETED)
+        if done:
+            answered = time.monotonic()
+            until = min(end, answered + quiet_s)
         if done and len(done) < len(asking):
             # Others are about to come in too: settle them together.
             more, _ = wait(asking, timeout=min(BATCH_S, max(0.0, end - time.monotonic())))
             done |= more
         seen = [(asking.pop(future), _observed(future)) for future in done]
-        if time.monotonic() >= end or _limited(seen) is not None:
+        cut = bool(asking) and time.monotonic() >= until
+        if cut or _limited(seen) is not None:
             seen += [(record, NoAnswer()) for record in asking.values()]
             for future in asking:
                 future.cancel()
@@ -94,6 +120,7 @@ def _ride(app: Celery, runtime: Runtime, claimed: Ride) -> None:
         waited_s = max(waited_s, _waited(seen, claimed.clock()))
         if seen or not asking:
             settled += _settle(app, runtime, claimed, seen, last=not asking)
+    runtime.gate.note(claimed.target, slow=cut or time.monotonic() - begun > QUIET_S)
     runtime.outlooks.refresh(claimed.target, callers, waited_s=waited_s)
     logger.debug("poll.ride target=%s claimed=%d settled=%d", claimed.target, len(claimed.records), settled)
 

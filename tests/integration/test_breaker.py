@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
+from click.testing import CliRunner
+
 import ryla_tasks
-from ryla_tasks.jobs.breaker import HELD
+from ryla_tasks.cli.group import cli
+from ryla_tasks.jobs.breaker import HELD, Breaker
 from ryla_tasks.jobs.states import State
 from ryla_tasks.simulator import Answer
 from ryla_tasks.store.breakers import BreakerStore
@@ -45,3 +48,16 @@ def test_an_endpoint_in_trouble_gets_no_more_submits_until_a_probe_goes_well(fle
     assert "breaker.probe_failed target=runpod:echo pause_s=2" in worker.text
     assert (counter(fleet, "breaker_opened"), counter(fleet, "breaker_closed"), counter(fleet, "probes")) == (1, 1, 2)
     assert not store.load("runpod:echo")[0].is_open
+
+
+def test_ryla_endpoints_shows_that_a_target_is_held_back(fleet: Fleet) -> None:
+    store = BreakerStore(fleet.client, prefix="ryla")
+    before, now = store.load("runpod:echo")
+    assert store.change("runpod:echo", before, Breaker(opened=now, until=now + 40, pause_s=40))
+    shown = CliRunner().invoke(cli, ["endpoints", "--no-health", "--json"], catch_exceptions=False)
+    rows = {row["target"]: row["breaker"] for row in json.loads(shown.stdout)}
+    assert rows["runpod:echo"]["why"] == "run"
+    assert 30 < rows["runpod:echo"]["probe_in_s"] <= 40
+    assert rows["runpod:img"] is None
+    table = CliRunner().invoke(cli, ["endpoints", "--no-health"], env={"COLUMNS": "200"}, catch_exceptions=False)
+    assert "held back" in table.stdout
