@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 INSTALLED_FROM := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test lint bench clean
+.PHONY: help demo dev test load lint bench clean
 # A stamp whose recipe was interrupted must not pass for an installation.
 .DELETE_ON_ERROR:
 # Targets share one virtual environment, and two pips must not write to it at a time.
@@ -31,6 +31,9 @@ dev: $(VENV)/.installed-demo ## Run Redis, the simulator, a worker and Flower to
 
 test: $(VENV)/.installed-dev ## Run the tests
 	$(BIN)/pytest $(ARGS)
+
+load: $(VENV)/.installed-dev ## Run the load tests, which `make test` leaves out; they take some 15 minutes
+	$(BIN)/pytest -m load $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style, format and types
 	$(BIN)/ruff check .

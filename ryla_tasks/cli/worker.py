@@ -61,9 +61,8 @@ def worker(
     To scale out, start more of these. SIGTERM or Ctrl-C lets it finish its steps, which takes seconds, because jobs
     go on at RunPod without it; a second one makes it give its messages back and end at once.
 
-    It is supervised because Celery 5.7 ends a worker when Redis goes away while a message is under way. Where something
-    else restarts it (systemd, Kubernetes), --no-supervise saves a process. With --json what the supervisor says
-    comes as JSON lines on standard error.
+    Where something else restarts what has ended (systemd, Kubernetes), --no-supervise saves a process. With --json what
+    the supervisor says comes as JSON lines on standard error.
     """
     from ryla_tasks.settings import get_settings
 
