@@ -12,7 +12,17 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from ryla_tasks.errors import Category, JobCancelled, JobError, JobExpired, JobFailed, JobTimedOut, ProviderError
+from ryla_tasks.errors import (
+    Category,
+    JobCancelled,
+    JobError,
+    JobExpired,
+    JobFailed,
+    JobTimedOut,
+    MalformedAnswer,
+    OutputInvalid,
+    ProviderError,
+)
 from ryla_tasks.jobs import verdict
 from ryla_tasks.jobs.backoff import retry_delay
 from ryla_tasks.jobs.ending import described, result_ending
@@ -56,6 +66,12 @@ _RESTARTED = "Restarted on another GPU"
 #: How often the collection of a finished job's output is tried; with the growing gaps, about 50 minutes.
 _COLLECT_TRIES = 16
 _COLLECT_GAP_MAX_S = 300.0
+
+#: How many status calls in a row may fail before a job that is to stop ends all the same; about a minute.
+_STOP_TRIES = 8
+
+#: How many answers in a row may be unreadable; some minutes.
+_MALFORMED_TRIES = 24
 
 
 class Step(StrEnum):
@@ -150,7 +166,8 @@ class Surroundings:
 class Decision:
     """What becomes of a job. `event` is the type of the event to tell, empty where nothing is worth telling.
 
-    `output` is the remote output to keep until it is collected.
+    `output` is the remote output to keep until it is collected. `orphaned` says that the remote job may go on without
+    its job, and has to be cancelled.
     """
 
     record: JobRecord
@@ -158,6 +175,7 @@ class Decision:
     in_s: float = 0.0
     event: str = ""
     output: Any = None
+    orphaned: bool = False
 
 
 def advance(record: JobRecord, observation: Observation, now: float, around: Surroundings) -> Decision:
@@ -173,7 +191,7 @@ def advance(record: JobRecord, observation: Observation, now: float, around: Sur
         case Missing():
             return _missing(record, now, around)
         case NoAnswer():
-            return _again(record, now, around)
+            return _no_answer(record, now, around)
         case Trouble(error):
             return _trouble(record, error, now, around)
         case NotAccepted(error):
@@ -272,7 +290,33 @@ def _missing(record: JobRecord, now: float, around: Surroundings) -> Decision:
     return _end(record, _error(JobExpired, message, "remote_lost", Category.RECOVERABLE), now)
 
 
+def _given_up(record: JobRecord, error: ProviderError | None, now: float) -> Decision | None:
+    """The end of a job about which the endpoint says nothing useful, if it has said so often enough.
+
+    One that is to stop does not wait for an endpoint in trouble: its remote job is left behind as an orphan, to be
+    cancelled as soon as that can be done. And an answer that can never be read is as good as none.
+    """
+    tries = record.observed.troubles + 1
+    if record.cancel and tries >= _STOP_TRIES:
+        return replace(_end(record, cancelled(record), now), orphaned=bool(record.remote_id))
+    if isinstance(error, MalformedAnswer) and tries >= _MALFORMED_TRIES:
+        message = "The GPU endpoint's answer cannot be read."
+        failed = _error(OutputInvalid, message, "malformed_answer", Category.RECOVERABLE, {"error": str(error)})
+        return replace(_end(record, failed, now), orphaned=bool(record.remote_id))
+    return None
+
+
+def _no_answer(record: JobRecord, now: float, around: Surroundings) -> Decision:
+    if not record.cancel:
+        return _again(record, now, around)
+    given_up = _given_up(record, None, now)
+    observed = replace(record.observed, troubles=record.observed.troubles + 1, trouble=NoAnswer.__name__)
+    return given_up or _again(record.with_(observed=observed), now, around)
+
+
 def _trouble(record: JobRecord, error: ProviderError, now: float, around: Surroundings) -> Decision:
+    if given_up := _given_up(record, error, now):
+        return given_up
     observed = replace(record.observed, troubles=record.observed.troubles + 1, trouble=type(error).__name__)
     decision = _again(record.with_(observed=observed), now, around)
     if error.retry_after is None or decision.record.state.ended:

@@ -434,6 +434,8 @@ class JobStore:
             item["retries"] = after.retries
         if after.ending is not None:
             item["ending"] = json.dumps(after.ending)
+        if decision.orphaned:
+            item["orphan"] = f"{before.target} {before.remote_id}"
         if decision.output is not None:
             item["output"] = json.dumps(decision.output)
         if decision.step is not Step.POLL:
