@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 INSTALLED_FROM := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test chaos lint bench clean
+.PHONY: help demo dev test load chaos lint bench clean
 # A stamp whose recipe was interrupted must not pass for an installation.
 .DELETE_ON_ERROR:
 # Targets share one virtual environment, and two pips must not write to it at a time.
@@ -31,6 +31,9 @@ dev: $(VENV)/.installed-demo ## Run Redis, the simulator, a worker and Flower to
 
 test: $(VENV)/.installed-dev ## Run the tests
 	$(BIN)/pytest $(ARGS)
+
+load: $(VENV)/.installed-dev ## Run the load tests, which `make test` leaves out; they take some 15 minutes
+	$(BIN)/pytest -m load $(ARGS)
 
 chaos: $(VENV)/.installed-dev ## Kill, freeze and cut everything, and see what is lost (about 20 minutes)
 	$(BIN)/python -m tests.chaos $(ARGS)

@@ -13,7 +13,7 @@ from typing import Any
 from kombu import Exchange, Queue
 
 from ryla_tasks.settings import Settings, get_settings
-from ryla_tasks.tasks.routes import JOBS, MAINTENANCE, POLLS, route
+from ryla_tasks.tasks.routes import Part, queue_names, queue_of, route
 
 __all__ = ["celery_defaults", "queues"]
 
@@ -23,9 +23,9 @@ _VERIFY = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none":
 _RESULTS_KEPT_S = 31 * 86_400
 
 
-def queues() -> tuple[Queue, ...]:
+def queues(prefix: str) -> tuple[Queue, ...]:
     """Jobs (submits and deliveries), polls, and cancels: apart, so that workers can be given to each."""
-    return tuple(Queue(name, Exchange(name), routing_key=name) for name in (JOBS, POLLS, MAINTENANCE))
+    return tuple(Queue(name, Exchange(name), routing_key=name) for name in queue_names(prefix))
 
 
 def celery_defaults(settings: Settings) -> dict[str, Any]:
@@ -39,8 +39,8 @@ def celery_defaults(settings: Settings) -> dict[str, Any]:
         "enable_utc": True,
         "timezone": "UTC",
         # --- messages ---
-        "task_queues": queues(),
-        "task_default_queue": JOBS,
+        "task_queues": queues(settings.key_prefix),
+        "task_default_queue": queue_of(Part.JOBS, settings.key_prefix),
         "task_routes": [route],
         # A message is acknowledged when its step is done; one that comes twice changes nothing (the store fences).
         "task_acks_late": True,

@@ -6,8 +6,8 @@ from the root of the repository: the app of `ryla_tasks`, refined by the `celery
 every such process. To scale out, start more of them, on as many machines as you like: they share the work by Redis,
 and a job waits in none of them while its GPU works.
 
-Have it supervised. Celery 5.7 ends a worker when Redis goes away while a message is under way; its jobs wait in the
-store and go on with the next worker. Any of these restarts it:
+Have it supervised: when a worker has ended, its jobs wait in the store and go on with the next one. Any of these
+restarts it:
 
     ryla worker --app workers.celery_worker     the supervisor that comes with the package
     restart: unless-stopped                     Docker Compose

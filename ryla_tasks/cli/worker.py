@@ -14,7 +14,6 @@ from ryla_tasks.cli.output import json_option, print_json_line
 __all__ = ["OUR_APP", "worker", "worker_arguments"]
 
 OUR_APP = "ryla_tasks"
-_QUEUES = "ryla.jobs,ryla.polls,ryla.maintenance"
 _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -25,7 +24,7 @@ _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
     type=click.IntRange(2, 256),
     help="Threads; a job that waits for its GPU holds none.  [default: RYLA_WORKER_CONCURRENCY, 4]",
 )
-@click.option("--queues", "-Q", default=_QUEUES, show_default=True, help="The queues to serve, with commas between.")
+@click.option("--queues", "-Q", default="", help="The queues to serve, with commas between.  [default: all of ours]")
 @click.option(
     "--loglevel",
     "-l",
@@ -61,9 +60,8 @@ def worker(
     To scale out, start more of these. SIGTERM or Ctrl-C lets it finish its steps, which takes seconds, because jobs
     go on at RunPod without it; a second one makes it give its messages back and end at once.
 
-    It is supervised because Celery 5.7 ends a worker when Redis goes away while a message is under way. Where something
-    else restarts it (systemd, Kubernetes), --no-supervise saves a process. With --json what the supervisor says
-    comes as JSON lines on standard error.
+    Where something else restarts what has ended (systemd, Kubernetes), --no-supervise saves a process. With --json what
+    the supervisor says comes as JSON lines on standard error.
     """
     from ryla_tasks.settings import get_settings
 
@@ -83,7 +81,7 @@ def worker(
     click.get_current_context().exit(supervisor.run())
 
 
-def worker_arguments(concurrency: int, loglevel: str, *, queues: str = _QUEUES, name: str) -> list[str]:
+def worker_arguments(concurrency: int, loglevel: str, *, queues: str = "", name: str) -> list[str]:
     """The arguments of `celery -A APP`.
 
     Threads, because the work is waiting for the network. No gossip: nobody listens, and each event costs all workers.
@@ -93,7 +91,7 @@ def worker_arguments(concurrency: int, loglevel: str, *, queues: str = _QUEUES, 
         "worker",
         "--pool=threads",
         f"--concurrency={concurrency}",
-        f"--queues={queues}",
+        *([f"--queues={queues}"] if queues else []),
         f"--loglevel={loglevel}",
         f"--hostname={name}",
         "--without-gossip",

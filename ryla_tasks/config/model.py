@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         default="ryla",
         pattern=r"^[A-Za-z0-9_.-]{1,32}$",
         description="The beginning of every key that ryla_tasks has in Redis. Installations that share a database "
-        "need different ones.",
+        "need different ones; their queues are named by it too (`ryla.jobs`).",
     )
     durable_intent: Literal["none", "aof", "replicas"] = Field(
         default="none",
@@ -230,9 +230,6 @@ class Settings(BaseSettings):
     show_arguments: bool = Field(
         default=False,
         description="Show the arguments of tasks in Flower, in events and in logs. They hold prompts and signed URLs.",
-    )
-    log_format: Literal["console", "json"] = Field(
-        default="console", description="Lines for people, or one JSON object a line."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="The least that is logged."

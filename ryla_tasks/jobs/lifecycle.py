@@ -20,6 +20,8 @@ from ryla_tasks.errors import (
     JobExpired,
     JobFailed,
     JobTimedOut,
+    MalformedAnswer,
+    OutputInvalid,
     ProviderError,
 )
 from ryla_tasks.jobs import verdict
@@ -82,6 +84,12 @@ _RESTARTED = "Restarted on another GPU"
 _COLLECT_TRIES = 16
 _COLLECT_GAP_MAX_S = 300.0
 
+#: How many status calls in a row may fail before a job that is to stop ends all the same; about a minute.
+_STOP_TRIES = 8
+
+#: How many answers in a row may be unreadable; some minutes.
+_MALFORMED_TRIES = 24
+
 
 class Step(StrEnum):
     """Which message takes the job on."""
@@ -118,6 +126,7 @@ class Decision:
     """What becomes of a job. `event` is the type of the event to tell, empty where nothing is worth telling.
 
     `output` is the remote output to keep until it is collected; `outcome` what the observation says of the target.
+    `orphaned` says that the remote job may go on without its job, and has to be cancelled.
     """
 
     record: JobRecord
@@ -126,6 +135,7 @@ class Decision:
     event: str = ""
     output: Any = None
     outcome: Outcome | None = None
+    orphaned: bool = False
 
 
 def advance(record: JobRecord, observation: Observation, now: float, around: Surroundings) -> Decision:
@@ -147,7 +157,7 @@ def _decided(record: JobRecord, observation: Observation, now: float, around: Su
         case Missing():
             return _missing(record, now, around)
         case NoAnswer():
-            return _again(record, now, around)
+            return _no_answer(record, now, around)
         case Trouble(error):
             return _trouble(record, error, now, around)
         case NotAccepted(error):
@@ -266,7 +276,33 @@ def _absent(record: JobRecord, why: Absence, now: float, around: Surroundings) -
     return _end(record, verdict.absent(why, absence_details(record, now)), now)
 
 
+def _given_up(record: JobRecord, error: ProviderError | None, now: float) -> Decision | None:
+    """The end of a job about which the endpoint says nothing useful, if it has said so often enough.
+
+    One that is to stop does not wait for an endpoint in trouble: its remote job is left behind as an orphan, to be
+    cancelled as soon as that can be done. And an answer that can never be read is as good as none.
+    """
+    tries = record.observed.troubles + 1
+    if record.cancel and tries >= _STOP_TRIES:
+        return replace(_end(record, cancelled(record), now), orphaned=bool(record.remote_id))
+    if isinstance(error, MalformedAnswer) and tries >= _MALFORMED_TRIES:
+        message = "The GPU endpoint's answer cannot be read."
+        failed = _error(OutputInvalid, message, "malformed_answer", Category.RECOVERABLE, {"error": str(error)})
+        return replace(_end(record, failed, now), orphaned=bool(record.remote_id))
+    return None
+
+
+def _no_answer(record: JobRecord, now: float, around: Surroundings) -> Decision:
+    if not record.cancel:
+        return _again(record, now, around)
+    given_up = _given_up(record, None, now)
+    observed = replace(record.observed, troubles=record.observed.troubles + 1, trouble=NoAnswer.__name__)
+    return given_up or _again(record.with_(observed=observed), now, around)
+
+
 def _trouble(record: JobRecord, error: ProviderError, now: float, around: Surroundings) -> Decision:
+    if given_up := _given_up(record, error, now):
+        return given_up
     gone, before = isinstance(error, EndpointNotFound), record.observed
     since = 0.0 if before.trouble == EndpointNotFound.__name__ and not gone else before.missing_since
     observed = replace(

@@ -11,9 +11,15 @@ _MOST = 2_000
 _URL = re.compile(r"[a-z][a-z0-9+.-]{0,20}://[^\s\"'<>\\]+", re.IGNORECASE)
 _ENCODED = re.compile(r"[A-Za-z0-9+/=]{200,}")
 
+#: API keys and tokens, by the marks that their makers give them.
+_SECRET = re.compile(
+    r"(?i:authorization:\s*)?(?i:bearer)\s+\S+|(?i:authorization:)\s*\S+|\b(?:rpa_|rps_|hf_|sk-|ghp_)[A-Za-z0-9_-]{8,}|\b(?:AKIA|ASIA)[A-Z0-9]{12,}"
+)
+
 
 def redacted(text: str) -> str:
-    """The text with URLs cut to scheme and host, base64 left out, and a great length cut off."""
+    """The text without keys and tokens, URLs cut to scheme and host, base64 left out, and a great length cut off."""
+    text = _SECRET.sub("[secret]", text)
     text = _ENCODED.sub("[base64]", _URL.sub(lambda match: _origin(match.group()), text))
     return text if len(text) <= _MOST else text[:_MOST] + "..."
 

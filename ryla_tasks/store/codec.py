@@ -79,7 +79,7 @@ def event_json(kind: str, record: JobRecord, now: float, **more: Any) -> str:
 class Meta:
     """Writes a job's progress as Celery's Redis result backend would, so that `AsyncResult` shows it.
 
-    `key_prefix` is the backend's own (`backend.get_key_for_task("")`), `ttl_s` its `result_expires`.
+    `key_prefix` is what the backend's `get_key_for_task(id)` puts before the id, `ttl_s` its `result_expires`.
     Format: celery/backends/base.py, `_get_result_meta`.
     """
 

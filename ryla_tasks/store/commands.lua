@@ -634,7 +634,8 @@ return {int(lease), int(NOW), flight, -1, rows}
 -- operation: settle allow-oom
 -- Carry out what was decided about claimed jobs. Returns {ms until a poll message is due or -1, words, deliveries}.
 --   a = {from, fence, items, target?, last?, hold_ms?}
---   item = {id, old, new, to, in_ms, observed?, retries?, unanswered?, event?, meta?, ending?, keep?, output?, message?}
+--   item = {id, old, new, to, in_ms, observed?, retries?, unanswered?, event?, meta?, ending?, keep?, output?, orphan?,
+--     message?}
 -- `message` asks for the job's envelope, to send the message of its next step; `sample` is a target and what to add to
 -- its history; `outcome` is a target, a call and 1 where it went wrong, for the target's breaker.
 local a = cjson.decode(ARGV[1])
@@ -678,6 +679,10 @@ for i, item in ipairs(a.items) do
       local to, ending, event = item.new, item.ending, item.event
       if stop then to, ending, event = stop.to, stop.ending, stop.to == to and event or stop.event end
       displace(a.from, id)
+      if item.orphan then
+        redis.call('ZADD', key('outbox'), after_ms(0), 'orphan|' .. item.orphan)
+        count('orphans')
+      end
       finish(id, item.old, to, ending, nil, event, out)
       -- Whoever delivers the job under its own message goes on with the lease it has.
       if item.keep then
@@ -937,7 +942,7 @@ count('recoveries')
 return {messages - f[3], polls - f[4], late - f[5], math.ceil((f[2] - f[1]) / 1000)}
 
 -- operation: load no-writes
--- One record as it stands. Returns {now, fields, position of its last event}.
+-- One record as it stands. Returns {now, fields}; without fields where there is none.
 local id = ARGV[1]
 if redis.call('EXISTS', key('job', id)) == 0 then return {int(NOW)} end
 return {int(NOW), record(id)}

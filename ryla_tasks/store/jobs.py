@@ -538,6 +538,8 @@ class JobStore:
             item["sample"] = [before.target, sample.to_json()]
         if decision.outcome is not None:
             item["outcome"] = [before.target, str(decision.outcome.call), int(decision.outcome.bad)]
+        if decision.orphaned:
+            item["orphan"] = f"{before.target} {before.remote_id}"
         if decision.output is not None:
             item["output"] = json.dumps(decision.output)
         if decision.step is not Step.POLL:

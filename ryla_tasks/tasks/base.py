@@ -25,8 +25,8 @@ from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import ConfigurationError, InvalidJob, JobError, StoreError, TransientError
 from ryla_tasks.jobs.lifecycle import Step
 from ryla_tasks.tasks import eager, enqueue
-from ryla_tasks.tasks.deliver import deliver, deliver_again
-from ryla_tasks.tasks.ends import JobBackend, was_stored
+from ryla_tasks.tasks.deliver import deliver
+from ryla_tasks.tasks.ends import AWAY, JobBackend
 from ryla_tasks.tasks.envelope import HEADER
 from ryla_tasks.tasks.followers import fail_follower, is_follower
 from ryla_tasks.tasks.plan import JobOptions, JobPlan, build_spec, encode_input, split_options
@@ -70,6 +70,8 @@ class ServerlessTask(Task[Any, Any]):
     typing = False
     #: What logs and events show of a result: the job's id, and nothing that an endpoint's output may hold.
     resultrepr_maxsize = 64
+    #: Hides what the message of an app without this package shows of its arguments.
+    Request = "ryla_tasks.tasks.request:JobRequest"
     #: Marks the task for our router.
     serverless: ClassVar[bool] = True
 
@@ -117,16 +119,22 @@ class ServerlessTask(Task[Any, Any]):
         nothing was stored, and `EnqueueUnknown` where that is not known: repeating the call with its `job_id` as
         `task_id` is safe. Once accepted it does not raise: a message that cannot be sent is sent later.
         """
-        merged = {**(kwargs or {}), **_taken(options)}
+        merged = _words({**(kwargs or {}), **_taken(options)})
         if self.app.conf.task_always_eager:
             # Bad input is told in the caller, as it is without eager mode.
-            job_options, rest = split_options(_words(merged))
+            job_options, rest = split_options(merged)
             self.new_spec(self.plan(*(args or ()), **rest), job_options)
             return super().apply_async(args, merged, task_id=task_id, **options)
         job_id = task_id or uuid()
         try:
-            job_options, rest = split_options(_words(merged))
+            job_options, rest = split_options(merged)
             plan = self.plan(*(args or ()), **rest)
+        except Exception as error:
+            # Whatever the task's own function raises, it would raise again: a follower ends with it.
+            if isinstance(error, AWAY) or not is_follower(options):
+                raise
+            return fail_follower(self, job_id, options, error)
+        try:
             return enqueue.accept(self, plan, job_options, job_id, dict(options), (args, merged))
         except (InvalidJob, ConfigurationError) as error:
             if not is_follower(options):
@@ -145,7 +153,7 @@ class ServerlessTask(Task[Any, Any]):
     @property
     def backend(self) -> Any:
         """The app's result backend; failures that are not a job's end do not get into it."""
-        return JobBackend(super().backend)
+        return JobBackend(self.app, super().backend)
 
     @backend.setter
     def backend(self, value: Any) -> None:
@@ -179,18 +187,8 @@ class ServerlessTask(Task[Any, Any]):
         return passing and not isinstance(error, tuple(self.dont_autoretry_for))
 
     def on_success(self, _retval: Any, task_id: str, _args: Any, _kwargs: Any) -> None:
-        """Celery has stored the result: nothing more is owed."""
+        """Celery has stored the result: nothing more is owed. Of a failure `JobBackend` says so."""
         crashpoint("after_return_before_delivered")
-        self._owed_nothing(task_id)
-
-    def on_failure(self, _exc: Exception, task_id: str, _args: Any, _kwargs: Any, _einfo: Any) -> None:
-        """Celery has stored the failure that the job ended with, or else the job is delivered again."""
-        if was_stored(self.request):
-            self._owed_nothing(task_id)
-        else:
-            deliver_again(self)
-
-    def _owed_nothing(self, task_id: str) -> None:
         if not self.request.is_eager:
             runtime_of(self.app).store.delivered(task_id)
 

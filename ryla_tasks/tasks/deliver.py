@@ -15,7 +15,7 @@ from celery.exceptions import Ignore
 from ryla_tasks.artifacts import collect, decode_output, fetch_url
 from ryla_tasks.artifacts.base import ArtifactError
 from ryla_tasks.crashpoints import crashpoint
-from ryla_tasks.errors import JobError, ProviderError, RemoteJobNotFound, StoreError
+from ryla_tasks.errors import JobError, ProviderError, RemoteJobNotFound
 from ryla_tasks.jobs.ending import raised
 from ryla_tasks.jobs.lifecycle import (
     Collected,
@@ -31,6 +31,7 @@ from ryla_tasks.jobs.lifecycle import (
 from ryla_tasks.jobs.record import CancelReason, JobRecord
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
 from ryla_tasks.store.jobs import Claim, Refused
+from ryla_tasks.tasks.ends import CLAIM, RESULT
 from ryla_tasks.tasks.messages import hand_on
 from ryla_tasks.tasks.outcome import carry_out, may_resubmit, may_retry
 from ryla_tasks.tasks.result import build_result
@@ -39,15 +40,12 @@ from ryla_tasks.tasks.runtime import Runtime, runtime_of
 if TYPE_CHECKING:
     from ryla_tasks.tasks.base import ServerlessTask
 
-__all__ = ["deliver", "deliver_again", "observe_output"]
+__all__ = ["deliver", "observe_output"]
 
 logger = logging.getLogger(__name__)
 
 #: Longer than fetching and storing the largest output may take, and Celery's writing of the result after it.
 LEASE_S = 180.0
-
-#: Where a request keeps the claim that it works under.
-_CLAIM = "ryla_claim"
 
 _PLACE = "deliver"
 _FETCH_S = 120.0
@@ -64,7 +62,7 @@ def deliver(task: ServerlessTask) -> Any:
     claim = runtime.store.claim_deliver(job_id=job_id, lease_s=LEASE_S)
     if isinstance(claim, Refused):
         raise Ignore
-    setattr(task.request, _CLAIM, claim)
+    setattr(task.request, CLAIM, claim)
     crashpoint("after_deliver_claim")
     record = claim.record
     if not record.state.ended:
@@ -81,21 +79,11 @@ def deliver(task: ServerlessTask) -> Any:
     return _end(task, record)
 
 
-def deliver_again(task: ServerlessTask) -> None:
-    """The end could not be told to Celery (Redis was away, or full): the sweeper sends it again in a few seconds."""
-    claim = task.request.get(_CLAIM)
-    if claim is None:
-        return
-    try:
-        runtime_of(task.app).store.release(claim)
-    except StoreError as error:
-        logger.warning("deliver.not_released job=%s error=%s", claim.record.job_id, error)
-
-
 def _end(task: ServerlessTask, record: JobRecord) -> Any:
     ending = record.ending or {}
     logger.info("job.%s job=%s endpoint=%s", record.state, record.job_id, record.spec.endpoint)
     if "result" in ending:
+        setattr(task.request, RESULT, ending["result"])
         return ending["result"]
     if record.cancel is CancelReason.REVOKED:
         _revoke(task, record)

@@ -14,7 +14,6 @@ from ryla_tasks.errors import InvalidJob, PayloadTooLarge
 from ryla_tasks.jobs.record import JobSpec, OnUnknown
 from ryla_tasks.jobs.states import Priority
 from ryla_tasks.settings import Endpoint
-from ryla_tasks.store.codec import dumps
 
 __all__ = ["JobOptions", "JobPlan", "build_spec", "encode_input", "split_options", "wish_digest"]
 
@@ -80,12 +79,13 @@ def encode_input(plan: JobPlan) -> str:
     if not isinstance(plan.input, Mapping) or not plan.input:
         raise InvalidJob("input: must be a non-empty JSON object; RunPod fails jobs with an empty one", field="input")
     try:
-        text = dumps(plan.input)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(plan.input, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidJob(f"input: is not JSON: {error}", field="input") from None
-    if len(text) > MOST_INPUT_BYTES:
+    if size > MOST_INPUT_BYTES:
         raise PayloadTooLarge(
-            f"input: is {len(text) / 2**20:.1f} MB, and the endpoint takes 10 MB; put large files into storage and "
+            f"input: is {size / 2**20:.1f} MB, and the endpoint takes 10 MB; put large files into storage and "
             f"pass their URLs",
             field="input",
         )

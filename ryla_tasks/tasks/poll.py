@@ -84,7 +84,7 @@ def _patience(runtime: Runtime, target_id: str) -> Iterator[float]:
         return
     place = f"poll:{target_id}"
     with runtime.lane.room(place) as admitted:
-        runtime.lane.caught_up(place)
+        runtime.lane.caught_up(place, runtime.lane.passed_over(place))
         yield RIDE_S if admitted else QUIET_SLOW_S
 
 

@@ -2,34 +2,66 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from celery import Celery
 
-__all__ = ["CANCEL_TASK", "JOBS", "LINE_TASK", "MAINTENANCE", "POLLS", "POLL_TASK", "add_routes", "route"]
+from ryla_tasks.settings import get_settings
 
-JOBS, POLLS, MAINTENANCE = "ryla.jobs", "ryla.polls", "ryla.maintenance"
+__all__ = [
+    "ADOPT_TASK",
+    "CANCEL_TASK",
+    "LINE_TASK",
+    "POLL_TASK",
+    "Part",
+    "add_routes",
+    "queue_names",
+    "queue_of",
+    "route",
+]
+
+
+class Part(StrEnum):
+    """What a queue is for."""
+
+    JOBS = "jobs"
+    POLLS = "polls"
+    MAINTENANCE = "maintenance"
+
+
+def queue_of(part: Part, prefix: str | None = None) -> str:
+    """The name of a queue: `ryla.jobs`, or with another `RYLA_KEY_PREFIX`, so that installations stay apart."""
+    return f"{prefix or get_settings().key_prefix}.{part}"
+
+
+def queue_names(prefix: str | None = None) -> tuple[str, ...]:
+    """The names of all our queues."""
+    return tuple(queue_of(part, prefix) for part in Part)
+
 
 #: The names of the tasks that are messages of the engine.
 POLL_TASK, CANCEL_TASK, ADOPT_TASK = "ryla.poll", "ryla.cancel_remote", "ryla.adopt_remote"
 LINE_TASK = "ryla.submit_line"
 
-_BY_NAME: dict[str, dict[str, Any]] = {
-    POLL_TASK: {"queue": POLLS, "priority": 0},
-    LINE_TASK: {"queue": JOBS, "priority": 0},
-    CANCEL_TASK: {"queue": MAINTENANCE},
-    ADOPT_TASK: {"queue": MAINTENANCE},
-    "ryla.generate_image": {"queue": JOBS},
-    "ryla.run_endpoint": {"queue": JOBS},
+_PARTS = {
+    POLL_TASK: Part.POLLS,
+    LINE_TASK: Part.JOBS,
+    CANCEL_TASK: Part.MAINTENANCE,
+    ADOPT_TASK: Part.MAINTENANCE,
+    "ryla.generate_image": Part.JOBS,
+    "ryla.run_endpoint": Part.JOBS,
 }
 
 
 def route(name: str, *_args: Any, task: Any = None, **_kwargs: Any) -> dict[str, Any] | None:
     """A router for Celery's `task_routes`: ours by name, tasks based on `ServerlessTask` by what they are."""
-    found = _BY_NAME.get(name)
-    if found is None and getattr(task, "serverless", False):
-        return {"queue": JOBS}
-    return dict(found) if found else None
+    part = _PARTS.get(name) or (Part.JOBS if getattr(task, "serverless", False) else None)
+    if part is None:
+        return None
+    found: dict[str, Any] = {"queue": queue_of(part)}
+    # Messages that carry many jobs on go first.
+    return {**found, "priority": 0} if name in (POLL_TASK, LINE_TASK) else found
 
 
 def add_routes(app: Celery) -> None:

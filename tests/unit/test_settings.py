@@ -356,7 +356,7 @@ def test_an_unlisted_gpu_has_no_price(gpu: str) -> None:
         ("RYLA_TEMPLATES_DIR", "/does/not/exist", "there is none at /does/not/exist"),
         ("RYLA_TIMEZONE", "Europe/Nowhere", "'Europe/Nowhere' is not known"),
         ("RYLA_TIMEZONE", "../../etc/passwd", "is not known"),
-        ("RYLA_LOG_FORMAT", "xml", "should be 'console' or 'json'"),
+        ("RYLA_LOG_LEVEL", "LOUD", "should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("RUNPOD_API_KEY", "two words", "must be an API key"),
         ("RYLA_ACCOUNT_BACKUP", "two\nlines", "RYLA_ACCOUNT_BACKUP: must be an API key"),
         ("RYLA_ACCOUNT_DEFAULT", "key", "its key is RUNPOD_API_KEY"),
@@ -375,14 +375,14 @@ def test_a_wrong_value_is_one_line(monkeypatch: pytest.MonkeyPatch, variable: st
 def test_several_wrong_settings_are_listed_with_where_they_come_from(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / ".env").write_text("RYLA_LOG_FORMAT=xml\n")
+    (tmp_path / ".env").write_text("RYLA_LOG_LEVEL=LOUD\n")
     monkeypatch.setenv("RYLA_ENDPOINT_LORA", '{"endpoint_id": "a", "max_retries": -1}')
     error = error_of(sweep_interval_s=0, redis_ulr="redis://h")
     assert str(error).splitlines() == [
         "4 settings are wrong:",
         "  RYLA_ENDPOINT_LORA: max_retries should be greater than or equal to 0; it is -1",
         "  RYLA_SWEEP_INTERVAL_S (argument): should be greater than or equal to 1; it is 0",
-        "  RYLA_LOG_FORMAT (.env file): should be 'console' or 'json'; it is 'xml'",
+        "  RYLA_LOG_LEVEL (.env file): should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'; it is 'LOUD'",
         "  redis_ulr (argument): there is no such setting; did you mean redis_url?",
     ]
     assert error.setting == "RYLA_ENDPOINT_LORA"

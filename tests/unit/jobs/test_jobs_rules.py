@@ -14,6 +14,7 @@ from ryla_tasks.errors import (
     JobExpired,
     JobFailed,
     JobTimedOut,
+    MalformedAnswer,
     NotConnected,
     OutputInvalid,
     ProviderError,
@@ -487,3 +488,27 @@ def test_an_error_that_a_job_ends_with_is_told_as_it_is() -> None:
     decision = advance(make_record(State.COLLECTING), OutputBad(error), NOW, PLAIN)
     assert decision.record.ending == described(error)
     assert decision.record.state is State.FAILED
+
+
+def test_a_job_that_is_to_stop_does_not_wait_for_an_endpoint_in_trouble() -> None:
+    """A deadline, or a cancel, ends a job although its endpoint answers nothing useful; the remote job is an orphan."""
+    for seen in (Trouble(ServerError("no")), NoAnswer()):
+        record, decision = make_record(State.RUNNING, cancel=CancelReason.DEADLINE, remote_id="r-1"), None
+        for _ in range(8):
+            decision = advance(record, seen, NOW, PLAIN)
+            record = decision.record
+        assert decision is not None
+        assert record.state is State.TIMED_OUT
+        assert decision.orphaned
+
+
+def test_answers_that_can_never_be_read_end_a_job() -> None:
+    record, decision = make_record(State.RUNNING, remote_id="r-1"), None
+    for _ in range(24):
+        decision = advance(record, Trouble(MalformedAnswer("not JSON")), NOW, PLAIN)
+        record = decision.record
+    assert decision is not None
+    assert record.state is State.FAILED
+    assert record.ending is not None
+    assert record.ending["error"]["info"]["code"] == "malformed_answer"
+    assert decision.orphaned
