@@ -32,7 +32,7 @@ dev: $(VENV)/.installed-demo ## Run Redis, the simulator, a worker and Flower to
 test: $(VENV)/.installed-dev ## Run the tests
 	$(BIN)/pytest $(ARGS)
 
-chaos: $(VENV)/.installed-dev ## Kill, freeze and cut everything, and see what is lost (about 20 minutes)
+chaos: $(VENV)/.installed-dev ## Kill, freeze and cut everything, and see what is lost (about 40 minutes)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style, format and types
