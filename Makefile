@@ -35,7 +35,7 @@ test: $(VENV)/.installed-dev ## Run the tests
 load: $(VENV)/.installed-dev ## Run the load tests, which `make test` leaves out; they take some 15 minutes
 	$(BIN)/pytest -m load $(ARGS)
 
-chaos: $(VENV)/.installed-dev ## Kill, freeze and cut everything, and see what is lost (about 20 minutes)
+chaos: $(VENV)/.installed-dev ## Kill, freeze and cut everything, and see what is lost (about 40 minutes)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style, format and types

@@ -77,10 +77,12 @@ local DUE_SLACK_US = 100000
 local OVERDUE_US, LATE_US = 1000000, 15000000
 local FAR_MS = 30000
 -- A line's wake messages are this far apart at least, so that what a limit lets through meanwhile goes by one of them.
-local LINE_PAUSE_MS = 100
+local LINE_PAUSE_MS = 200
 -- How soon to look again where as many submits are under way as may be.
 local CALLS_FULL_MS = 250
 local LINED_UP_MS = 60000
+-- At a target with more jobs than this in flight some are due at any moment: rides leave time for them to gather.
+local MANY_IN_FLIGHT, RIDE_PAUSE_MS = 128, 100
 local EVENTS_KEPT = 500
 local SAMPLES_KEPT = 500
 local OUTCOMES_KEPT, OUTCOMES_KEPT_S = 50, 3600
@@ -523,7 +525,9 @@ else
 end
 -- Each of the others has its own message yet, but for those that were turned away: a line's own message sees to them.
 if not a.id and redis.call('ZCARD', ring) > 0 then
-  answer[8] = wake(where, after_ms(a.spread and 0 or LINE_PAUSE_MS))
+  local each = 1000000 / a.per_s
+  local more = a.spread and meter(a.target, 'run') + each <= NOW + a.burst * each
+  answer[8] = wake(where, after_ms(more and 0 or LINE_PAUSE_MS))
 end
 return answer
 
@@ -730,7 +734,8 @@ if a.last then
   local held = tonumber(redis.call('HGET', key('wake'), a.target) or '')
   if held and held <= NOW then redis.call('HDEL', key('wake'), a.target) end
   local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
-  if first[2] then ms = wake(a.target, math.max(tonumber(first[2]), NOW)) end
+  local soonest = redis.call('ZCARD', due) > MANY_IN_FLIGHT and after_ms(RIDE_PAUSE_MS) or NOW
+  if first[2] then ms = wake(a.target, math.max(tonumber(first[2]), soonest)) end
 end
 return {ms, words, out, open}
 

@@ -276,7 +276,7 @@ class JobStore:
 
         Users take turns, and within a user's jobs priority goes before age. `job_id` is the job whose message asks:
         where nobody had to wait before, it goes first among its user's. With `spread` a wake message for the rest of
-        the line is wanted at once, so that others help.
+        the line is wanted at once where more may go now, so that others help.
 
         Where Redis breaks off in the middle of the answer, the same claim is asked for again until its lease is nearly
         over: what was claimed is never left behind for want of an answer. Raises `StoreUnavailable`.

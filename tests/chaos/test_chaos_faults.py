@@ -72,7 +72,7 @@ def mixed(mix: Mix, count: int, chance: random.Random) -> None:
 def test_mixed_jobs_under_faults(chaos: Fleet, jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lost answers, bursts of 429, errors, slow answers, 404 for live jobs, jobs that crash, fail and never end."""
     print(f"seed {SEED}")
-    endpoint = {**json.loads(os.environ["RYLA_ENDPOINT_ECHO"]), "execution_timeout_s": 15, "ttl_s": 15}
+    endpoint = {**json.loads(os.environ["RYLA_ENDPOINT_ECHO"]), "execution_timeout_s": 10, "ttl_s": 10}
     monkeypatch.setenv("RYLA_ENDPOINT_ECHO", json.dumps(endpoint))
     fresh_settings()
     misbehave(chaos)

@@ -166,7 +166,7 @@ def test_malformed_output_ends_the_job_with_a_reason(served: Fleet, output: Any,
     if output is not None:
         body["output"] = output
     served.endpoint("image").add_fault(Answer(op="status", status=200, body=json.dumps(body), times=None))
-    result = ryla_tasks.generate_image.delay(**SMALL, count=2)
+    result = ryla_tasks.generate_image.delay(**SMALL, count=2, max_retries=0)
     with pytest.raises(kind) as caught:
         result.get(timeout=30)
     assert isinstance(caught.value, JobError)
@@ -185,7 +185,7 @@ def test_malformed_output_ends_the_job_with_a_reason(served: Fleet, output: Any,
         ({"no_output": True}, OutputMissing, "without any result"),
         ({"errors": ["node 9 ran out of memory"], "drop_images": 1}, OutputInvalid, "could be made"),
         ({"drop_images": 1}, OutputMissing, "without making any image"),
-        ({"fail": "out of memory"}, JobFailed, "GPU worker"),
+        ({"fail": "out of memory"}, JobFailed, "GPU ran out of memory"),
     ],
 )
 def test_what_a_comfyui_worker_gets_wrong(served: Fleet, how: dict[str, Any], kind: type[JobError], says: str) -> None:

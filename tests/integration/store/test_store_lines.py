@@ -156,7 +156,7 @@ def test_a_wake_message_is_followed_by_another_while_there_is_a_line(world: Worl
     world.client.delete("ryla:wake")
     second = ask(world)
     assert isinstance(second, Claim)
-    assert second.wake_s == pytest.approx(0.1, abs=0.05)
+    assert second.wake_s == pytest.approx(0.2, abs=0.05)
     last = ask(world)
     assert isinstance(last, Claim)
     assert last.wake_s is None
