@@ -287,7 +287,7 @@ redis.call('ZADD', key('idx', 'kind', a.kind), at, a.id)
 redis.call('ZADD', key('idx', 'endpoint', a.endpoint), at, a.id)
 if a.user ~= '' then redis.call('ZADD', key('idx', 'user', a.user), at, a.id) end
 tell(a.id, event)
-show({key = a.meta_key, value = progress, ttl = a.meta_ttl})
+if a.meta_key then show({key = a.meta_key, value = progress, ttl = a.meta_ttl}) end
 if twin then
   redis.call('HSET', job, 'alias_of', twin)
   local f = redis.call('HMGET', key('job', twin), 'state', 'ending')

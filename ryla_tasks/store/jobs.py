@@ -207,9 +207,9 @@ class JobStore:
             "kind": spec.kind,
             "retention_s": round(spec.retention_s),
             "delay_ms": round(job.delay_s * 1000),
-            "meta_key": self._meta.key(job.job_id),
-            "meta_ttl": self._meta.ttl_s,
         }
+        if not spec.ignore_result:
+            wish |= {"meta_key": self._meta.key(job.job_id), "meta_ttl": self._meta.ttl_s}
         if spec.deadline_s is not None:
             wish["deadline_ms"] = round((job.delay_s + spec.deadline_s) * 1000)
         if job.start_by_s is not None:
@@ -272,8 +272,9 @@ class JobStore:
             "remote_id": remote_id,
             "gap_ms": round(gap_s * 1000),
             "event": event_json("state", after, now),
-            "meta": self._meta.of(after, now),
         }
+        if not after.spec.ignore_result:
+            wish["meta"] = self._meta.of(after, now)
         word, wake_ms = self._scripts.call("accept", dumps(wish))
         return Accepted(word == b"orphan", word == b"cancelling", _wake(wake_ms))
 
@@ -442,7 +443,7 @@ class JobStore:
             item["message"] = True
         if decision.event:
             item["event"] = event_json(decision.event, after, now)
-            if after.ending is None:
+            if after.ending is None and not after.spec.ignore_result:
                 item["meta"] = self._meta.of(after, now)
         return item
 
