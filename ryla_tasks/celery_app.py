@@ -133,9 +133,9 @@ _JOBS: tuple[tuple[str, Callable[..., Any], str], ...] = (
 
 
 @task_revoked.connect(weak=False)
-def _on_revoked(sender: Any, request: Any, **_more: Any) -> None:
+def _on_revoked(sender: Any, request: Any, expired: bool = False, **_more: Any) -> None:
     if isinstance(sender, ServerlessTask):
-        message_dropped(sender.app, request)
+        message_dropped(sender.app, request, expired=expired)
 
 
 def _own_app() -> Celery:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ryla_tasks.artifacts import Artifact
 from ryla_tasks.celery_app import current_app
-from ryla_tasks.errors import JobError, WaitTimeout
+from ryla_tasks.errors import InvalidJob, JobError, WaitTimeout
 from ryla_tasks.jobs.ending import raised
 from ryla_tasks.jobs.progress import Progress, progress_of
 from ryla_tasks.jobs.record import JobRecord
@@ -156,11 +156,21 @@ def list_jobs(
     endpoint: str | None = None,
     limit: int = 50,
 ) -> list[JobRecord]:
-    """Jobs that fit all that is given, newest first, at most `limit`."""
+    """Jobs that fit all that is given, newest first, at most `limit`. Raises `InvalidJob` naming a bad argument."""
     store = runtime_of(current_app()).store
-    state = State(status) if status is not None else None
+    state = _state(status)
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise InvalidJob("limit: must be a number, 0 or more", field="limit")
     found = list_records(store.client, store.prefix, user_id=user_id, kind=kind, state=state, endpoint=endpoint)
     return list(itertools.islice(found, limit))
+
+
+def _state(status: State | str | None) -> State | None:
+    try:
+        return None if status is None else State(status)
+    except ValueError:
+        known = ", ".join(State)
+        raise InvalidJob(f"status: {status!r} is none of {known}", field="status") from None
 
 
 def _block(end: float | None) -> float:

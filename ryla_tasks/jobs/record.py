@@ -70,6 +70,8 @@ class JobSpec:
     expected_images: int | None = None
     seed: int | None = None
     label: str = ""
+    #: Nobody asks Celery for the result: what would be kept there for a job under way would stay for good.
+    ignore_result: bool = False
 
     def to_json(self) -> str:
         """As JSON, without what equals the default."""

@@ -98,7 +98,7 @@ end
 
 -- The Celery result of a job under way. Only another PROGRESS (or nothing) is written over: never an end.
 local function show(meta)
-  if not meta then return end
+  if not meta or meta == cjson.null then return end
   local head = redis.call('GETRANGE', meta.key, 0, 24)
   if head ~= '' and not string.find(head, '"PROGRESS"', 1, true) then return end
   redis.call('SET', meta.key, meta.value, 'EX', meta.ttl)
@@ -383,7 +383,7 @@ redis.call('ZADD', key('idx', 'kind', a.kind), at, a.id)
 redis.call('ZADD', key('idx', 'endpoint', a.endpoint), at, a.id)
 if a.user ~= '' then redis.call('ZADD', key('idx', 'user', a.user), at, a.id) end
 tell(a.id, event)
-show({key = a.meta_key, value = progress, ttl = a.meta_ttl})
+if a.meta_key then show({key = a.meta_key, value = progress, ttl = a.meta_ttl}) end
 if twin then
   redis.call('HSET', job, 'alias_of', twin)
   local f = redis.call('HMGET', key('job', twin), 'state', 'ending')

@@ -235,9 +235,9 @@ class JobStore:
             "rank": spec.priority.level,
             "retention_s": round(spec.retention_s),
             "delay_ms": round(job.delay_s * 1000),
-            "meta_key": self._meta.key(job.job_id),
-            "meta_ttl": self._meta.ttl_s,
         }
+        if not spec.ignore_result:
+            wish |= {"meta_key": self._meta.key(job.job_id), "meta_ttl": self._meta.ttl_s}
         if spec.deadline_s is not None:
             wish["deadline_ms"] = round((job.delay_s + spec.deadline_s) * 1000)
         if job.start_by_s is not None:
@@ -325,8 +325,9 @@ class JobStore:
             "remote_id": remote_id,
             "gap_ms": round(gap_s * 1000),
             "event": event_json("state", after, now),
-            "meta": self._meta.of(after, now),
         }
+        if not after.spec.ignore_result:
+            wish["meta"] = self._meta.of(after, now)
         word, wake_ms, is_open = self._scripts.call("accept", dumps(wish))
         return Accepted(word == b"orphan", word == b"cancelling", _wake(wake_ms), bool(is_open))
 
@@ -429,7 +430,7 @@ class JobStore:
             "target": target,
             "remote_id": remote_id,
             "event": event_json("twin_kept", after, now),
-            "meta": self._meta.of(after, now),
+            "meta": None if after.spec.ignore_result else self._meta.of(after, now),
         }
         word, out = self._scripts.call("adopt_twin", dumps(wish))
         return word.decode(), _deliveries(out)
@@ -460,7 +461,7 @@ class JobStore:
             "attempt": record.attempt,
             "observed": after.observed.to_json(),
             "event": event_json("progress", after, now),
-            "meta": self._meta.of(after, now),
+            "meta": None if after.spec.ignore_result else self._meta.of(after, now),
         }
         return bool(self._scripts.call("remark", dumps(wish)))
 
@@ -546,7 +547,7 @@ class JobStore:
             item["message"] = True
         if decision.event:
             item["event"] = event_json(decision.event, after, now)
-            if after.ending is None:
+            if after.ending is None and not after.spec.ignore_result:
                 item["meta"] = self._meta.of(after, now)
         return item
 

@@ -14,6 +14,7 @@ The life of one, in messages:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import Parameter, signature
 from typing import Any, ClassVar
 
 from celery import Task
@@ -83,6 +84,8 @@ class ServerlessTask(Task[Any, Any]):
     max_retries: int | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
+        if "run" in cls.__dict__:
+            _check_parameters(cls)
         # Celery calls an errback of more than one argument in the worker's own process, and tells by this attribute.
         # A job that is an errback has to be enqueued.
         super().__init_subclass__(**kwargs)
@@ -120,6 +123,8 @@ class ServerlessTask(Task[Any, Any]):
         `task_id` is safe. Once accepted it does not raise: a message that cannot be sent is sent later.
         """
         merged = _words({**(kwargs or {}), **_taken(options)})
+        if task_id is not None and not isinstance(task_id, str):
+            raise InvalidJob(f"task_id: must be text, not {type(task_id).__name__}", field="task_id")
         if self.app.conf.task_always_eager:
             # Bad input is told in the caller, as it is without eager mode.
             job_options, rest = split_options(merged)
@@ -191,6 +196,16 @@ class ServerlessTask(Task[Any, Any]):
         crashpoint("after_return_before_delivered")
         if not self.request.is_eager:
             runtime_of(self.app).store.delivered(task_id)
+
+
+def _check_parameters(cls: type[ServerlessTask]) -> None:
+    """Raises `ConfigurationError` for a parameter that a job option of the same name would never let through."""
+    named = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    for name, parameter in signature(cls.run).parameters.items():
+        if parameter.kind in named and name in JobOptions.model_fields:
+            raise ConfigurationError(
+                f"{cls.__name__}: its parameter {name!r} has the name of an option that every job takes; rename it"
+            )
 
 
 def _taken(options: dict[str, Any]) -> dict[str, Any]:

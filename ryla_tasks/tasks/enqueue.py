@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Ignore
@@ -17,7 +17,6 @@ from ryla_tasks.errors import (
     ConfigurationError,
     EnqueueUnknown,
     IdempotencyConflict,
-    InvalidJob,
     StoreError,
     StoreUnavailable,
 )
@@ -28,6 +27,7 @@ from ryla_tasks.tasks.envelope import HEADER, CatchingProducer, Envelope, send
 from ryla_tasks.tasks.plan import JobOptions, JobPlan, split_options, wish_digest
 from ryla_tasks.tasks.routes import POLL_TASK
 from ryla_tasks.tasks.runtime import runtime_of
+from ryla_tasks.tasks.times import take_times
 
 if TYPE_CHECKING:
     from ryla_tasks.tasks.base import ServerlessTask
@@ -54,7 +54,11 @@ def accept(
     """Write the job's record and send its message; what stands for the wish comes back."""
     _check_installed(task)
     spec, input_json = task.new_spec(plan, job_options)
-    delay_s, start_by_s = _times(options)
+    # Celery would subscribe to the result before it builds the message: a round trip that `get()` makes in any case,
+    # and, while Redis is away, 20 seconds of waiting before the record could say so. So it is not told.
+    ignored = options.pop("ignore_result", None)
+    spec = replace(spec, ignore_result=bool(task.ignore_result if ignored is None else ignored))
+    delay_s, start_by_s = take_times(task, options)
     wish = _Wish(task, spec, input_json, job_id, delay_s, start_by_s, _digest(task, spec, given))
     result = _publish(task, wish, options, given)
     return result if wish.job_id == result.id else task.AsyncResult(wish.job_id)
@@ -83,6 +87,7 @@ def adopt(task: ServerlessTask, args: Any, kwargs: dict[str, Any]) -> None:
     request: Any = task.request
     job_options, rest = split_options(kwargs)
     spec, input_json = task.new_spec(task.plan(*args, **rest), job_options)
+    spec = replace(spec, ignore_result=bool(request.ignore_result or task.ignore_result))
     digest = _digest(task, spec, (args, kwargs))
     wish = _Wish(task, spec, input_json, request.id, 0.0, None, digest, recorded=False)
     options = {**request.as_execution_options(), **(request.delivery_info or {})}
@@ -138,12 +143,14 @@ class _Wish:
         self.digest = digest
         self.recorded = recorded
         self.word: Creation | None = None
-        self.ignore_result = False
 
     def catch(self, body: Any, publish: dict[str, Any], send_now: Any) -> None:
         """Celery is about to publish the message: write the record with it, then let it go."""
         app = self.task.app
-        publish["headers"]["ignore_result"] = self.ignore_result
+        # The record keeps the times: Celery would take a job that runs for an expired one, at a doubled message.
+        publish["headers"] |= {
+            "ignore_result": self.spec.ignore_result, "expires": None, "timelimit": [None, None],
+        }  # fmt: skip
         envelope = Envelope.caught(app, body, publish)
         embed = body[2]
         message = self._message(body, publish)
@@ -220,14 +227,13 @@ def _publish(task: ServerlessTask, wish: _Wish, options: dict[str, Any], shown: 
     headers = {**(options.pop("headers", None) or {}), HEADER: {"recorded": 1, "endpoint": wish.spec.endpoint}}
     producer = options.pop("producer", None)
     options.setdefault("priority", wish.spec.priority.level)
-    # Celery would subscribe to the result before it builds the message: a round trip that `get()` makes in any case,
-    # and, while Redis is away, 20 seconds of waiting before the record could say so.
-    wish.ignore_result = bool(options.pop("ignore_result", task.ignore_result))
+    # All that a message of ours holds is JSON, and workers need not take anything else.
+    options["serializer"] = "json"
     with app.producer_or_acquire(producer) as inner:
         producer = CatchingProducer(inner, wish.catch)
         message = {**options, **reprs, "headers": headers, "producer": producer, "ignore_result": True}
         result: AsyncResult[Any] = Task.apply_async(task, (), {}, task_id=wish.job_id, **message)
-    result.ignored = wish.ignore_result
+    result.ignored = wish.spec.ignore_result
     return result
 
 
@@ -238,29 +244,6 @@ def _shown(task: ServerlessTask, spec: JobSpec, shown: tuple[Any, Any]) -> dict[
         return {"argsrepr": repr(tuple(args or ())), "kwargsrepr": repr(kwargs or {})}
     about = {"endpoint": spec.endpoint, "label": spec.label}
     return {"argsrepr": "()", "kwargsrepr": repr({name: value for name, value in about.items() if value})}
-
-
-def _times(options: dict[str, Any]) -> tuple[float, float | None]:
-    """Take Celery's times out of the options: the delay before the start, and the start-by time, both in seconds."""
-    for name in ("time_limit", "soft_time_limit"):
-        if options.pop(name, None) is not None:
-            raise InvalidJob(f"{name}: no process of ours runs as long as the job; use deadline_s", field=name)
-    eta, countdown, expires = options.pop("eta", None), options.pop("countdown", None), options.pop("expires", None)
-    delay = _seconds_until(eta, "eta") if eta is not None else float(countdown or 0.0)
-    start_by = None if expires is None else _seconds_until(expires, "expires")
-    if start_by is not None and start_by <= 0:
-        raise InvalidJob("expires: is over already", field="expires")
-    return max(0.0, delay), start_by
-
-
-def _seconds_until(moment: Any, field: str) -> float:
-    if isinstance(moment, str):
-        moment = datetime.datetime.fromisoformat(moment)
-    if isinstance(moment, datetime.datetime):
-        if moment.tzinfo is None:
-            raise InvalidJob(f"{field}: must be an aware datetime, for instance in UTC", field=field)
-        return (moment - datetime.datetime.now(datetime.UTC)).total_seconds()
-    return float(moment)
 
 
 def _send_or_leave(task: ServerlessTask, envelope: Envelope, step: Step, countdown: float = 0.0) -> None:

@@ -95,9 +95,16 @@ def encode_input(plan: JobPlan) -> str:
 def wish_digest(task: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """A short mark of what was asked for, to tell a repeated wish from another one under the same key.
 
-    It is made of the arguments, not of the input: a seed drawn at random makes no other wish.
+    It is made of the arguments, not of the input: a seed drawn at random makes no other wish. Raises `InvalidJob`.
     """
-    text = json.dumps([task, list(args), dict(kwargs)], sort_keys=True, default=str)
+    try:
+        # Twice: only as JSON have all the keys of an object one type, and an order.
+        plain = json.loads(json.dumps([task, list(args), dict(kwargs)], default=str))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidJob(
+            f"idempotency_key: the job's arguments cannot be compared with another's: {error}", field="idempotency_key"
+        ) from None
+    text = json.dumps(plain, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

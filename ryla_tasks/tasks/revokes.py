@@ -37,8 +37,15 @@ class RevokeWatch:
         return _taken_over(job_id, word)
 
 
-def message_dropped(app: Celery, request: Any) -> None:
-    """Celery has dropped a message of a revoked job, and told everyone: a job that has ended owes nothing more."""
+def message_dropped(app: Celery, request: Any, *, expired: bool = False) -> None:
+    """Celery has dropped a message of a revoked job, and told everyone: a job that has ended owes nothing more.
+
+    A message that had `expired` says nothing of its job, which another copy of it may have started; Celery has put it
+    among the revoked.
+    """
+    if expired:
+        worker_state.revoked.discard(request.id)
+        return
     store = runtime_of(app).store
     word, _deliveries = store.cancel(request.id, CancelReason.REVOKED)
     if word in ("ended", "over"):

@@ -107,3 +107,8 @@ def test_the_deadline_cancels_the_remote_job(quick: Fleet) -> None:
         ryla_tasks.run_endpoint("echo", {"simulate": {"never_end": True}}, deadline_s=0.5)
     assert caught.value.info["code"] == "deadline"
     assert quick.endpoint("echo").counters().ended == {"CANCELLED": 1}
+
+
+def test_a_numeric_priority_is_taken_as_it_is_without_eager_mode(eager: Fleet) -> None:
+    assert ryla_tasks.run_endpoint.apply_async(("echo", {"n": 1}), priority=3).get()["data"]["n"] == 1
+    assert chain(echo(n=1), echo(n=2)).set(priority=9).apply_async().get()["data"]["n"] == 2

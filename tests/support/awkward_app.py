@@ -32,24 +32,6 @@ def waits(previous: Any = None) -> dict[str, Any]:
     return {"n": 1}
 
 
-@app.task(base=ServerlessTask, endpoint="echo", name="awkward.quiet", ignore_result=True, shared=False)
-def quiet(n: int = 1) -> dict[str, Any]:
-    """A job that nobody asks for its result."""
-    return {"n": n}
-
-
-@app.task(base=ServerlessTask, endpoint="echo", name="awkward.brief", expires=5, shared=False)
-def brief() -> dict[str, Any]:
-    """A job that must start soon, and then takes its time."""
-    return {"simulate": {"seconds": 3}}
-
-
-@app.task(base=ServerlessTask, endpoint="echo", name="awkward.limited", time_limit=5, shared=False)
-def limited() -> dict[str, Any]:
-    """A job with a limit that cannot be kept."""
-    return {"n": 1}
-
-
 @app.task(name="awkward.no_arguments", shared=False)
 def no_arguments() -> int:
     """Cannot follow anything that gives it a result."""
