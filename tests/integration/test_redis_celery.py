@@ -17,7 +17,7 @@ def reconnected(worker: WorkerProcess) -> Callable[[], bool]:
     return lambda: worker.text.count("Connected to ") > before or not worker.alive()
 
 
-@pytest.mark.parametrize("end", ["stop", "kill"])
+@pytest.mark.parametrize("end", ["stop", pytest.param("kill", marks=pytest.mark.load)])
 def test_a_worker_that_holds_a_message_outlives_a_restart_of_redis(
     fleet: Fleet, worker: WorkerProcess, end: str
 ) -> None:

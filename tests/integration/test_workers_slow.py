@@ -56,7 +56,7 @@ def longest_gap(times: list[float]) -> float:
 @pytest.mark.parametrize(
     ("jobs", "delay_s"),
     [
-        pytest.param(15, 2.0, id="15-of-2-s"),
+        pytest.param(12, 1.5, id="12-of-1.5-s"),
         pytest.param(90, 2.0, id="90-of-2-s", marks=[pytest.mark.load, pytest.mark.timeout(300)]),
         pytest.param(30, 10.0, id="30-of-10-s", marks=[pytest.mark.load, pytest.mark.timeout(300)]),
     ],
@@ -78,11 +78,11 @@ def test_slow_submits_leave_a_slot_to_polls(fleet: Fleet, jobs: int, delay_s: fl
 def test_slow_collections_leave_a_slot_to_polls(fleet: Fleet) -> None:
     """The same for outputs that are too large to come with a poll and have to be fetched."""
     worker = fleet.worker(*POLLED).wait_ready()
-    polled = Crowd(fleet, 10, 8.0, endpoint="lora")
+    polled = Crowd(fleet, 10, 5.0, endpoint="lora")
     polled.wait_submitted()
     wish = {"simulate": {"seconds": 0.2, "output_bytes": 100_000}}
-    with fleet.endpoint("echo").fault(Delay(op="status", seconds=2.0, times=None)):
-        results = [ryla_tasks.run_endpoint.delay("echo", wish) for _ in range(8)]
+    with fleet.endpoint("echo").fault(Delay(op="status", seconds=1.5, times=None)):
+        results = [ryla_tasks.run_endpoint.delay("echo", wish) for _ in range(6)]
         for result in results:
             assert len(result.get(timeout=40)["data"]["data"]) == 100_000
     eventually(lambda: polled.ended() >= len(polled) + len(results), timeout=40, every=0.05, what="all ended")
@@ -95,10 +95,10 @@ def test_a_target_that_hangs_does_not_delay_the_polls_of_another(fleet: Fleet) -
     fleet.reset(workers_min=80, workers_max=160)
     worker = fleet.worker(*POLLED).wait_ready()
     hanging = Crowd(fleet, 70, 1.0, endpoint="echo")
-    with fleet.endpoint("echo").fault(Delay(op="status", seconds=3.0, times=None)):
-        other = Crowd(fleet, 5, 8.0, endpoint="lora")
+    with fleet.endpoint("echo").fault(Delay(op="status", seconds=8.0, times=None)):
+        other = Crowd(fleet, 5, 7.0, endpoint="lora")
         eventually(lambda: all(result.ready() for result in other.results), timeout=30, what="the other's jobs end")
-        assert len(rides(worker, "runpod:echo")) >= 2, "the hanging target was polled all the time"
+        assert rides(worker, "runpod:echo"), "a whole ride hung meanwhile"
     assert longest_gap(rides(worker, "runpod:lora")) < LATEST_S
     hanging.wait_ended(len(hanging) + len(other), timeout=40)
     assert hanging.states() == {State.COMPLETED: len(hanging) + len(other)}
