@@ -24,7 +24,11 @@ class Crowd:
         self.fleet = fleet
         self.endpoint = endpoint
         wish = {"simulate": {"seconds": seconds}}
-        self.results: list[AsyncResult] = [ryla_tasks.run_endpoint.delay(endpoint, wish) for _ in range(count)]
+        # A submit without an answer ends its job here, so that a crowd comes to its end.
+        options = {"on_unknown": "fail"}
+        self.results: list[AsyncResult] = [
+            ryla_tasks.run_endpoint.delay(endpoint, wish, **options) for _ in range(count)
+        ]
 
     def __len__(self) -> int:
         return len(self.results)
