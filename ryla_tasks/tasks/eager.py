@@ -11,6 +11,7 @@ import random
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kombu.utils.uuid import uuid
@@ -30,7 +31,7 @@ from ryla_tasks.jobs.lifecycle import (
     advance,
 )
 from ryla_tasks.jobs.planner import first_gap
-from ryla_tasks.jobs.record import CancelReason, JobRecord
+from ryla_tasks.jobs.record import CancelReason, JobRecord, OnUnknown
 from ryla_tasks.jobs.states import State
 from ryla_tasks.providers import was_not_accepted
 from ryla_tasks.tasks.deliver import observe_output
@@ -49,6 +50,8 @@ def run_to_end(task: ServerlessTask, args: Sequence[Any], kwargs: Mapping[str, A
     runtime = runtime_of(task.app)
     options, rest = split_options(kwargs)
     spec, input_json = task.new_spec(task.plan(*args, **rest), options)
+    # Nobody could find an unanswered submit again: there is no record that a webhook could name.
+    spec = replace(spec, on_unknown=OnUnknown.FAIL)
     record = JobRecord(task.request.id or uuid(), spec, created=time.time())
     around = Surroundings(may_retry=task.may_retry, may_resubmit=task.may_resubmit, draw=random.uniform)
     decision = Decision(record, Step.SUBMIT)
