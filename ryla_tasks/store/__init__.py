@@ -1,3 +1,3 @@
-"""Redis: one Lua file of named operations, and their Python face."""
+"""Redis: a folder of named operations in Lua, and their Python face."""
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from ryla_tasks.jobs.states import State
 
 __all__ = ["RECORD_FIELDS", "Meta", "decode_record", "dumps", "event_json", "pack_input", "unpack_input"]
 
-#: The fields of a record, in the order in which `commands.lua` returns them (its FIELDS).
+#: The fields of a record, in the order in which `commands/common.lua` returns them (its FIELDS).
 RECORD_FIELDS = (
     "spec", "state", "attempt", "retries", "target", "remote_id", "correlation_id", "cancel", "observed", "created",
     "submitted", "ended", "deliveries", "delivered", "alias_of", "ending", "unanswered", "watched",
@@ -44,7 +44,7 @@ def unpack_input(packed: bytes) -> Any:
 
 
 def decode_record(job_id: str, fields: Sequence[bytes | None]) -> JobRecord:
-    """A record from the fields that `commands.lua` returns, in the order of its FIELDS."""
+    """A record from the fields that `commands/common.lua` returns, in the order of its FIELDS."""
     (spec, state, attempt, retries, target, remote_id, correlation_id, cancel, observed, created, submitted, ended,
      deliveries, delivered, alias_of, ending, unanswered, watched) = fields  # fmt: skip
     return JobRecord(

@@ -1,217 +1,50 @@
-"""The job store: what the engine and the handles ask of Redis, one method for each operation of `commands.lua`."""
+"""The job store: what the engine and the handles ask of Redis, one method for each operation in `commands/`."""
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import redis
-from redis.exceptions import RedisError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from ryla_tasks.errors import JobNotFound, StoreUnavailable
-from ryla_tasks.jobs.lifecycle import Decision, Step, cancelled_ending
+from ryla_tasks.jobs.lifecycle import Decision, cancelled_ending
 from ryla_tasks.jobs.progress import progress_of
-from ryla_tasks.jobs.record import CancelReason, JobRecord, JobSpec
+from ryla_tasks.jobs.record import CancelReason, JobRecord
 from ryla_tasks.jobs.states import State
-from ryla_tasks.jobs.stats import sample_of
-from ryla_tasks.store.codec import Meta, decode_record, dumps, event_json, pack_input, unpack_input
+from ryla_tasks.store.answers import (
+    Accepted,
+    Claim,
+    Created,
+    Creation,
+    Delivery,
+    NewJob,
+    Rate,
+    Recovered,
+    Refused,
+    Ride,
+    Settled,
+    Sweep,
+    claim_of,
+    deliveries_of,
+    is_kept,
+    wake_of,
+)
+from ryla_tasks.store.codec import Meta, decode_record, dumps, event_json, pack_input
+from ryla_tasks.store.items import settle_item
 from ryla_tasks.store.scripts import Scripts
 
-__all__ = [
-    "Accepted",
-    "Claim",
-    "Created",
-    "Creation",
-    "Delivery",
-    "JobStore",
-    "NewJob",
-    "Rate",
-    "Recovered",
-    "Refusal",
-    "Refused",
-    "Ride",
-    "Settled",
-    "Sweep",
-]
+__all__ = ["JobStore"]
 
 #: For how much of its lease a claim whose answer was lost is asked for again.
 _CLAIM_PATIENCE = 0.8
 
 _EXPIRED = {"type": "JobExpired", "message": "The job was not started in time.",
             "info": {"code": "start_by", "category": "permanent", "details": None}}  # fmt: skip
-
-
-class Creation(StrEnum):
-    """What became of a wish to create a job."""
-
-    CREATED = "created"
-    EXISTS = "exists"
-    SAME = "same"
-    ALIAS = "alias"
-    ENDED = "ended"
-    CONFLICT = "conflict"
-    TOMBSTONE = "tombstone"
-
-
-class Refusal(StrEnum):
-    """Why a claim was not given."""
-
-    GONE = "gone"
-    NONE = "none"
-    MOVED = "moved"
-    HELD = "held"
-    EARLY = "early"
-    WAIT = "wait"
-    TROUBLE = "trouble"
-    EXPIRED = "expired"
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """A job to create. `input_json` is the endpoint's input as JSON, `envelope` the Celery message that runs it.
-
-    `message` is that message as a Redis list and what is pushed to it, where it goes out with the record.
-    """
-
-    job_id: str
-    spec: JobSpec
-    input_json: str
-    envelope: str
-    delay_s: float = 0.0
-    start_by_s: float | None = None
-    digest: str = ""
-    in_canvas: bool = False
-    recorded: bool = True
-    message: tuple[str, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A deliver message that has to be sent, with the envelope to send it by."""
-
-    job_id: str
-    envelope: str
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """`job_id` is the job that stands for the wish: under an idempotency key, the one made before."""
-
-    word: Creation
-    job_id: str
-    deliveries: tuple[Delivery, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """A limit of calls: `per_s` in the long run, `burst` at once, for the whole fleet; of submits, also how many may be
-    `under_way` together."""
-
-    per_s: float
-    burst: int
-    under_way: int = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A job that is ours until the lease ends. `payload` is the input, or the kept remote output.
-
-    `lost` says that an earlier claim of the same attempt died on its way; `durable`, that the intent is kept as the
-    settings want. `taken` is the local monotonic time just
-    before the claim was asked for: the lease's age counts from there. `wake_s` is the delay of a wake message to send
-    for the jobs that are still in line at the endpoint, if any.
-    """
-
-    record: JobRecord
-    fence: str
-    now: float
-    taken: float
-    payload: Any = None
-    lost: bool = False
-    durable: bool = True
-    wake_s: float | None = None
-
-    def age(self) -> float:
-        """Seconds since the lease began, at the most."""
-        return time.monotonic() - self.taken
-
-    def clock(self) -> float:
-        """The time by Redis's clock, carried on by ours."""
-        return self.now + self.age()
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """No claim; where `why` is EARLY, WAIT (for a limit) or TROUBLE (an open breaker), `in_s` says when there may be
-    one. `wake_s` is the delay of a wake message to send for the endpoint, if any."""
-
-    why: Refusal
-    in_s: float = 0.0
-    job_id: str = ""
-    wake_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ride:
-    """Jobs of one target, claimed together. `wake_s` is the delay of a poll message to send now, if any."""
-
-    target: str
-    fence: str
-    now: float
-    taken: float
-    in_flight: int
-    wake_s: float | None
-    records: tuple[JobRecord, ...]
-
-    def clock(self) -> float:
-        """The time by Redis's clock, carried on by ours."""
-        return self.now + time.monotonic() - self.taken
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What a settle did: per job whether it counted, the poll message and the deliveries to send."""
-
-    counted: tuple[bool, ...]
-    wake_s: float | None
-    envelopes: tuple[Delivery, ...]
-    breaker_open: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """How an accepted remote job was recorded. An orphan is cancelled by the sweeper."""
-
-    orphan: bool
-    cancelling: bool
-    wake_s: float | None
-    breaker_open: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """What a sweep found overdue: messages as (step, id, envelope), targets to poll, endpoints with jobs in line."""
-
-    messages: tuple[tuple[str, str, str], ...]
-    wakes: tuple[str, ...]
-    lines: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Recovered:
-    """A burst of recovery: messages that were tried again, overdue polls that were taken up then, those of them that
-    were more than 15 s late, and how long it went on."""
-
-    tried: int
-    recovered: int
-    late: int
-    seconds: float
 
 
 class JobStore:
@@ -259,7 +92,7 @@ class JobStore:
             self._meta.value(job.job_id, progress),
             *(job.message or ()),
         )
-        return Created(Creation(word.decode()), job_id.decode(), _deliveries(rest))
+        return Created(Creation(word.decode()), job_id.decode(), deliveries_of(rest))
 
     def claim_submit(
         self,
@@ -310,10 +143,10 @@ class JobStore:
 
     def _claim_submit(self, wish: dict[str, Any], taken: float, durable: tuple[Any, ...] | None) -> Claim | Refused:
         if durable is None:
-            return _claim(self._scripts.call("claim_submit", dumps(wish)), taken, packed=True)
+            return claim_of(self._scripts.call("claim_submit", dumps(wish)), taken, packed=True)
         answer, kept = self._scripts.call_durably("claim_submit", durable, dumps(wish))
-        claim = _claim(answer, taken, packed=True)
-        return replace(claim, durable=_is_kept(durable, kept)) if isinstance(claim, Claim) else claim
+        claim = claim_of(answer, taken, packed=True)
+        return replace(claim, durable=is_kept(durable, kept)) if isinstance(claim, Claim) else claim
 
     def accept(self, record: JobRecord, remote_id: str, gap_s: float, now: float) -> Accepted:
         """Record that the cloud took the attempt. Safe to repeat; counts however late it comes."""
@@ -329,7 +162,7 @@ class JobStore:
         if not after.spec.ignore_result:
             wish["meta"] = self._meta.of(after, now)
         word, wake_ms, is_open = self._scripts.call("accept", dumps(wish))
-        return Accepted(word == b"orphan", word == b"cancelling", _wake(wake_ms), bool(is_open))
+        return Accepted(word == b"orphan", word == b"cancelling", wake_of(wake_ms), bool(is_open))
 
     def claim_polls(self, target: str, *, most: int, lease_s: float, rate: Rate, most_rides: int) -> Ride:
         """Take what is due at a target, within its limits. An empty ride may still ask for a later message."""
@@ -345,7 +178,7 @@ class JobStore:
         }
         fence, now, flight, wake_ms, rows = self._scripts.call("claim_polls", dumps(wish))
         records = tuple(decode_record(job_id.decode(), fields) for job_id, fields in rows)
-        return Ride(target, fence.decode(), int(now) / 1e6, taken, flight, _wake(wake_ms), records)
+        return Ride(target, fence.decode(), int(now) / 1e6, taken, flight, wake_of(wake_ms), records)
 
     def settle_ride(
         self,
@@ -361,7 +194,7 @@ class JobStore:
             "from": place,
             "fence": ride.fence,
             "target": ride.target,
-            "items": [self._item(before, decision, now) for before, decision in decisions],
+            "items": [settle_item(before, decision, now, self._meta) for before, decision in decisions],
         }
         if last:
             wish["last"] = True
@@ -373,7 +206,7 @@ class JobStore:
         """Carry out what was decided on one claimed job. `keep` holds the lease on, to deliver the end at once."""
         state = claim.record.state
         place = f"submit:{claim.record.spec.endpoint}" if state in _SUBMITTED else "deliver"
-        item = self._item(claim.record, decision, claim.clock())
+        item = settle_item(claim.record, decision, claim.clock(), self._meta)
         if keep:
             item["keep"] = True
         return self._settle({"from": place, "fence": claim.fence, "items": [item]})
@@ -384,7 +217,7 @@ class JobStore:
         wish: dict[str, Any] = {"lease_ms": round(lease_s * 1000), "fence": _fence()}
         if job_id is not None:
             wish["id"] = job_id
-        return _claim(self._scripts.call("claim_deliver", dumps(wish)), taken, packed=False)
+        return claim_of(self._scripts.call("claim_deliver", dumps(wish)), taken, packed=False)
 
     def release(self, claim: Claim, in_s: float = 0.0) -> bool:
         """Give a claimed delivery back; it is due again in `in_s`. False where the lease was lost."""
@@ -410,12 +243,12 @@ class JobStore:
             "event": event,
         }
         word, _ms, out = self._scripts.call("cancel", dumps(wish))
-        return word.decode(), _deliveries(out)
+        return word.decode(), deliveries_of(out)
 
     def cancel_sent(self, job_id: str) -> tuple[float | None, str]:
         """The cloud was told to cancel: poll at once. Returns the delay of a poll message to send, and its target."""
         ms, target = self._scripts.call("cancel_sent", job_id)
-        return _wake(ms), target.decode()
+        return wake_of(ms), target.decode()
 
     def adopt_twin(
         self, record: JobRecord, target: str, remote_id: str, now: float
@@ -433,12 +266,12 @@ class JobStore:
             "meta": None if after.spec.ignore_result else self._meta.of(after, now),
         }
         word, out = self._scripts.call("adopt_twin", dumps(wish))
-        return word.decode(), _deliveries(out)
+        return word.decode(), deliveries_of(out)
 
     def watch(self, job_id: str, for_s: float) -> tuple[float | None, str]:
         """Somebody follows the job for a while. Returns the delay of a poll message to send, if any, and its target."""
         ms, target = self._scripts.call("watch", dumps({"id": job_id, "ms": round(for_s * 1000)}))
-        return _wake(ms), target.decode()
+        return wake_of(ms), target.decode()
 
     def orphan_done(self, target: str, remote_id: str) -> None:
         """A remote job that no job of ours claims was cancelled."""
@@ -447,7 +280,7 @@ class JobStore:
     def nudge(self, job_id: str) -> tuple[float | None, str]:
         """There may be news of a job. Returns the delay of a poll message to send, if any, and its target."""
         ms, target = self._scripts.call("nudge", job_id)
-        return _wake(ms), target.decode()
+        return wake_of(ms), target.decode()
 
     def hold(self, target: str, op: str, in_s: float) -> None:
         """Make no call of this kind to the target for a while (429)."""
@@ -514,94 +347,12 @@ class JobStore:
     def _settle(self, wish: dict[str, Any]) -> Settled:
         wake_ms, words, out, is_open = self._scripts.call("settle", dumps(wish))
         counted = tuple(word == b"settled" for word in words)
-        return Settled(counted, _wake(wake_ms), _deliveries(out), bool(is_open))
-
-    def _item(self, before: JobRecord, decision: Decision, now: float) -> dict[str, Any]:
-        """A decision as `commands.lua` reads it: what has not changed is left out."""
-        after = decision.record
-        item: dict[str, Any] = {
-            "id": before.job_id,
-            "old": str(before.state),
-            "new": str(after.state),
-            "to": _place(after, decision.step),
-            "in_ms": round(decision.in_s * 1000),
-        }
-        if after.observed != before.observed:
-            item["observed"] = after.observed.to_json()
-        if after.retries != before.retries:
-            item["retries"] = after.retries
-        if after.unanswered != before.unanswered:
-            item["unanswered"] = dumps(after.unanswered)
-        if after.ending is not None:
-            item["ending"] = json.dumps(after.ending)
-        sample = sample_of(before, after)
-        if sample is not None:
-            item["sample"] = [before.target, sample.to_json()]
-        if decision.outcome is not None:
-            item["outcome"] = [before.target, str(decision.outcome.call), int(decision.outcome.bad)]
-        if decision.orphaned:
-            item["orphan"] = f"{before.target} {before.remote_id}"
-        if decision.output is not None:
-            item["output"] = json.dumps(decision.output)
-        if decision.step is not Step.POLL:
-            item["message"] = True
-        if decision.event:
-            item["event"] = event_json(decision.event, after, now)
-            if after.ending is None and not after.spec.ignore_result:
-                item["meta"] = self._meta.of(after, now)
-        return item
+        return Settled(counted, wake_of(wake_ms), deliveries_of(out), bool(is_open))
 
 
 #: States of a job that is claimed at its endpoint's place for submits.
 _SUBMITTED = frozenset({State.SUBMITTING, State.UNKNOWN})
 
 
-def _place(record: JobRecord, step: Step) -> str:
-    match step:
-        case Step.SUBMIT:
-            return f"submit:{record.spec.endpoint}"
-        case Step.POLL:
-            return f"poll:{record.target}"
-        case Step.DELIVER:
-            return "deliver"
-
-
-def _is_kept(durable: tuple[Any, ...], answer: Any) -> bool:
-    """Whether enough confirmed: WAITAOF answers [own disk, replicas' disks], WAIT a number of replicas.
-
-    An error answer (there is no append-only file) confirms nothing.
-    """
-    if isinstance(answer, RedisError):
-        return False
-    _command, *wanted, _timeout = durable
-    got = answer if isinstance(answer, list) else [answer]
-    return all(have >= want for have, want in zip(got, wanted, strict=True))
-
-
 def _fence() -> int:
     return secrets.randbelow(999) + 1
-
-
-def _wake(ms: Any) -> float | None:
-    return None if int(ms) < 0 else int(ms) / 1000
-
-
-def _deliveries(pairs: Iterable[bytes]) -> tuple[Delivery, ...]:
-    texts = [part.decode() for part in pairs]
-    return tuple(Delivery(*pair) for pair in zip(texts[0::2], texts[1::2], strict=True))
-
-
-def _claim(answer: Sequence[Any], taken: float, *, packed: bool) -> Claim | Refused:
-    word, ms, *rest = answer
-    if not rest:
-        return Refused(Refusal(word.decode()), ms / 1000)
-    if word in (b"wait", b"trouble"):
-        job_id, wake_ms = rest
-        return Refused(Refusal(word.decode()), ms / 1000, job_id.decode(), _wake(wake_ms))
-    job_id, fence, now, fields, *payload = rest
-    body = payload[0] if payload else None
-    if body is not None:
-        body = (unpack_input(body) if body else None) if packed else json.loads(body)
-    record = decode_record(job_id.decode(), fields)
-    wake_s = _wake(payload[1]) if packed else None
-    return Claim(record, fence.decode(), int(now) / 1e6, taken, body, lost=word == b"lost", wake_s=wake_s)

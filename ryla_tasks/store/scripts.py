@@ -1,4 +1,4 @@
-"""The operations of `commands.lua`, ready to be called."""
+"""The operations in `commands/`, ready to be called."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ from ryla_tasks.errors import StoreError, StoreUnavailable
 __all__ = ["Scripts", "operations"]
 
 _HEADER = re.compile(r"^-- operation: (?P<name>\w+)(?P<flags>[\w -]*)$", re.MULTILINE)
+_PRELUDE = "common.lua"
 
 
 @cache
 def operations() -> dict[str, tuple[str, str]]:
     """Each operation's name, with its SHA1 and the text that Redis runs."""
-    text = files(__package__).joinpath("commands.lua").read_text(encoding="utf-8")
-    headers = list(_HEADER.finditer(text))
-    prelude = text[: headers[0].start()]
-    ends = [header.start() for header in headers[1:]] + [len(text)]
+    folder = files(__package__).joinpath("commands")
+    prelude = folder.joinpath(_PRELUDE).read_text(encoding="utf-8")
     found = {}
-    for header, end in zip(headers, ends, strict=True):
-        flags = header["flags"].split()
-        script = f"#!lua flags={','.join(flags)}\n" if flags else "#!lua\n"
-        script += prelude + text[header.end() : end]
-        found[header["name"]] = (hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest(), script)
+    for file in folder.iterdir():
+        if file.name == _PRELUDE:
+            continue
+        _about, *parts = _HEADER.split(file.read_text(encoding="utf-8"))
+        for name, flags, body in zip(parts[0::3], parts[1::3], parts[2::3], strict=True):
+            script = f"#!lua flags={','.join(flags.split())}\n" if flags.split() else "#!lua\n"
+            script += prelude + body
+            found[name] = (hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest(), script)
     return found
 
 

@@ -30,7 +30,7 @@ from ryla_tasks.jobs.lifecycle import (
 )
 from ryla_tasks.jobs.record import CancelReason, JobRecord
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
-from ryla_tasks.store.jobs import Claim, Refused
+from ryla_tasks.store.answers import Claim, Refused
 from ryla_tasks.tasks.ends import CLAIM, RESULT
 from ryla_tasks.tasks.messages import hand_on
 from ryla_tasks.tasks.outcome import carry_out, may_resubmit, may_retry

@@ -22,7 +22,7 @@ from ryla_tasks.errors import (
 )
 from ryla_tasks.jobs.lifecycle import Step
 from ryla_tasks.jobs.record import JobSpec
-from ryla_tasks.store.jobs import Created, Creation, NewJob
+from ryla_tasks.store.answers import Created, Creation, NewJob
 from ryla_tasks.tasks.envelope import HEADER, CatchingProducer, Envelope, send
 from ryla_tasks.tasks.plan import JobOptions, JobPlan, split_options, wish_digest
 from ryla_tasks.tasks.routes import POLL_TASK

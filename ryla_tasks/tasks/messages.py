@@ -9,7 +9,8 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from ryla_tasks.jobs.lifecycle import Step
-from ryla_tasks.store.jobs import Delivery, JobStore
+from ryla_tasks.store.answers import Delivery
+from ryla_tasks.store.jobs import JobStore
 from ryla_tasks.tasks.envelope import Envelope, send
 from ryla_tasks.tasks.routes import ADOPT_TASK, CANCEL_TASK, LINE_TASK, POLL_TASK
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from celery import Celery
 
 from ryla_tasks.jobs.lifecycle import Decision, Step
-from ryla_tasks.store.jobs import Claim, Settled
+from ryla_tasks.store.answers import Claim, Settled
 from ryla_tasks.tasks.messages import send_poll, send_step
 
 __all__ = ["carry_out", "follow", "may_resubmit", "may_retry"]

@@ -23,7 +23,7 @@ from ryla_tasks.jobs.lifecycle import Decision, Missing, NoAnswer, Observation, 
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.remote import RemoteStatus
 from ryla_tasks.providers import Provider
-from ryla_tasks.store.jobs import Ride
+from ryla_tasks.store.answers import Ride
 from ryla_tasks.tasks.messages import send_poll
 from ryla_tasks.tasks.outcome import follow, may_resubmit, may_retry
 from ryla_tasks.tasks.runtime import RIDE_THREADS, Runtime, runtime_of

@@ -21,9 +21,10 @@ from ryla_tasks.jobs.stuck import Patience
 from ryla_tasks.providers import EndpointHealth, Provider
 from ryla_tasks.providers.runpod import RunPod, Timeouts
 from ryla_tasks.settings import Settings, Target, get_settings, parse_target_id
+from ryla_tasks.store.answers import Rate
 from ryla_tasks.store.breakers import BreakerStore
 from ryla_tasks.store.codec import Meta
-from ryla_tasks.store.jobs import JobStore, Rate
+from ryla_tasks.store.jobs import JobStore
 from ryla_tasks.store.targets import TargetStore
 from ryla_tasks.tasks.breakers import Breakers
 from ryla_tasks.tasks.lanes import RideGate, SlowLane

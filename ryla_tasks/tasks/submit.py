@@ -37,7 +37,7 @@ from ryla_tasks.jobs.planner import first_gap
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import State
 from ryla_tasks.providers import Policy, was_not_accepted
-from ryla_tasks.store.jobs import Accepted, Claim, Refusal, Refused
+from ryla_tasks.store.answers import Accepted, Claim, Refusal, Refused
 from ryla_tasks.tasks.messages import hand_on, send_cancel, send_line, send_poll
 from ryla_tasks.tasks.outcome import carry_out, may_retry
 from ryla_tasks.tasks.poll import LONGEST_HOLD_S

@@ -18,7 +18,7 @@ from celery import Celery, bootsteps
 from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import RylaError
 from ryla_tasks.jobs.lifecycle import Step
-from ryla_tasks.store.jobs import Delivery
+from ryla_tasks.store.answers import Delivery
 from ryla_tasks.tasks.messages import send_cancel, send_line, send_poll, send_step
 from ryla_tasks.tasks.quiet import hush
 from ryla_tasks.tasks.revokes import RevokeWatch

@@ -9,7 +9,7 @@ import redis
 
 import ryla_tasks
 from ryla_tasks.jobs.lifecycle import Step
-from ryla_tasks.store.jobs import Delivery
+from ryla_tasks.store.answers import Delivery
 from ryla_tasks.tasks.envelope import Envelope, send
 from ryla_tasks.tasks.routes import POLL_TASK
 from ryla_tasks.tasks.runtime import runtime_of

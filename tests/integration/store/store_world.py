@@ -12,8 +12,9 @@ from ryla_tasks.jobs.ending import error_ending, result_ending
 from ryla_tasks.jobs.lifecycle import Decision, Step
 from ryla_tasks.jobs.record import JobRecord, JobSpec
 from ryla_tasks.jobs.states import State
+from ryla_tasks.store.answers import Accepted, Claim, Created, NewJob, Rate, Ride, Settled, Sweep
 from ryla_tasks.store.codec import Meta
-from ryla_tasks.store.jobs import Accepted, Claim, Created, JobStore, NewJob, Rate, Ride, Settled, Sweep
+from ryla_tasks.store.jobs import JobStore
 
 ENDPOINT = "image"
 TARGET = "runpod:img"

@@ -9,8 +9,8 @@ from store_world import ENDPOINT, FREE, META_PREFIX, SUBMIT, TARGET, World, agai
 
 from ryla_tasks.jobs.breaker import CLOSED, HELD, Breaker, Call, Outcome
 from ryla_tasks.jobs.states import State
+from ryla_tasks.store.answers import Claim, Refusal, Refused
 from ryla_tasks.store.breakers import BreakerStore
-from ryla_tasks.store.jobs import Claim, Refusal, Refused
 from tests.support.fleet import eventually
 
 

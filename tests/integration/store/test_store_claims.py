@@ -20,7 +20,7 @@ from store_world import (
 from ryla_tasks.jobs.lifecycle import Decision, Step
 from ryla_tasks.jobs.record import CancelReason
 from ryla_tasks.jobs.states import State
-from ryla_tasks.store.jobs import Accepted, Claim, Refusal, Refused
+from ryla_tasks.store.answers import Accepted, Claim, Refusal, Refused
 from tests.support.fleet import eventually
 
 ORPHAN = ("orphan", f"{TARGET} r-1", "")

@@ -7,8 +7,8 @@ from store_world import ENDPOINT, FREE, SUBMIT, TARGET, World, again, completed
 
 from ryla_tasks.errors import JobNotFound
 from ryla_tasks.jobs.states import State
+from ryla_tasks.store.answers import Creation, Refusal, Refused
 from ryla_tasks.store.codec import unpack_input
-from ryla_tasks.store.jobs import Creation, Refusal, Refused
 
 
 def test_a_created_job_is_queued_due_and_has_its_message_in_the_outbox(world: World) -> None:

@@ -24,7 +24,7 @@ from store_world import (
 from ryla_tasks.errors import JobNotFound
 from ryla_tasks.jobs.record import CancelReason, Observed
 from ryla_tasks.jobs.states import ENDS, POLLED, State
-from ryla_tasks.store.jobs import Claim
+from ryla_tasks.store.answers import Claim
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from ryla_tasks.embedded import RedisServer
 from ryla_tasks.errors import StoreUnavailable
 from ryla_tasks.jobs.lifecycle import Decision, Step
 from ryla_tasks.jobs.states import Priority, State
+from ryla_tasks.store.answers import Claim, Rate, Refusal, Refused, Sweep
 from ryla_tasks.store.codec import Meta
-from ryla_tasks.store.jobs import Claim, JobStore, Rate, Refusal, Refused, Sweep
+from ryla_tasks.store.jobs import JobStore
 from tests.support.fleet import eventually
 
 

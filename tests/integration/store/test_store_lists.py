@@ -13,7 +13,7 @@ from store_world import World, again, collecting, completed, failed, retried
 from ryla_tasks.jobs.lifecycle import Decision
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import POLLED, State
-from ryla_tasks.store.jobs import Claim
+from ryla_tasks.store.answers import Claim
 from ryla_tasks.store.listing import list_records
 
 USERS, KINDS, ENDPOINTS = ("", "ann", "bob"), ("image", "lora"), ("image", "special")

@@ -19,9 +19,10 @@ from store_world import POLL, SUBMIT, TARGET, World, again, collecting, complete
 from ryla_tasks.embedded import RedisServer
 from ryla_tasks.errors import JobNotFound, StoreError, StoreUnavailable
 from ryla_tasks.jobs.states import State
+from ryla_tasks.store.answers import Creation
 from ryla_tasks.store.codec import Meta
 from ryla_tasks.store.events import read_events
-from ryla_tasks.store.jobs import Creation, JobStore
+from ryla_tasks.store.jobs import JobStore
 from ryla_tasks.store.listing import list_records
 from ryla_tasks.store.scripts import operations
 from tests.support.fleet import eventually

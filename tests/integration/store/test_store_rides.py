@@ -9,7 +9,8 @@ from store_world import FREE, POLL, TARGET, World, again, failed, retried
 
 from ryla_tasks.jobs.record import CancelReason
 from ryla_tasks.jobs.states import State
-from ryla_tasks.store.jobs import JobStore, Rate, Ride
+from ryla_tasks.store.answers import Rate, Ride
+from ryla_tasks.store.jobs import JobStore
 from tests.support.fleet import eventually
 
 

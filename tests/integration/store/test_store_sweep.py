@@ -9,7 +9,7 @@ from store_world import ENDPOINT, FREE, POLL, SUBMIT, TARGET, World, again, comp
 
 from ryla_tasks.errors import JobNotFound
 from ryla_tasks.jobs.states import State
-from ryla_tasks.store.jobs import Refusal, Refused, Sweep
+from ryla_tasks.store.answers import Refusal, Refused, Sweep
 from tests.support.fleet import eventually
 
 

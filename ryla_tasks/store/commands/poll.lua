@@ -1,0 +1,67 @@
+-- Asking after jobs at their targets, and the reasons to ask sooner or later.
+
+-- operation: claim_polls allow-oom
+-- Take up to `most` jobs that are due at a target for one ride. Returns {fence, now, in flight, ms, rows}.
+local a = cjson.decode(ARGV[1])
+local where = key('due', 'poll:' .. a.target)
+local rides = key('rides', a.target)
+local held = tonumber(redis.call('HGET', key('wake'), a.target) or '')
+if held and held <= NOW + DUE_SLACK_US then redis.call('HDEL', key('wake'), a.target) end
+local flight = redis.call('ZCARD', where)
+redis.call('ZREMRANGEBYSCORE', rides, '-inf', int(NOW))
+local ids = redis.call('ZRANGE', where, '-inf', int(NOW + DUE_SLACK_US), 'BYSCORE', 'LIMIT', 0, a.most)
+if #ids == 0 then
+  -- Somebody else has them, or the message came before its time (another host's clock). The second is not sent again,
+  -- or two hosts would pass it to and fro: its own time still stands in `wake`.
+  local first = redis.call('ZRANGE', where, 0, 0, 'WITHSCORES')
+  return {'', int(NOW), flight, first[2] and wake(a.target, tonumber(first[2])) or -1, {}}
+end
+local room, wait = 0, 250
+if redis.call('ZCARD', rides) < a.most_rides then room, wait = grant(a.target, 'status', #ids, a.per_s, a.burst) end
+if room == 0 then return {'', int(NOW), flight, wake(a.target, after_ms(wait)), {}} end
+-- The first in line are the latest: how many of those taken came too late, and how many very late.
+local behind = math.min(room, redis.call('ZCOUNT', where, '-inf', int(NOW - OVERDUE_US)))
+if behind > 0 then
+  count('recovered_polls', behind)
+  local late = math.min(room, redis.call('ZCOUNT', where, '-inf', int(NOW - LATE_US)))
+  if late > 0 then count('late_polls', late) end
+end
+local lease = lease_until(a.lease_ms, a.fence)
+local scores, rows = {}, {}
+for i = 1, room do
+  local fields = record(ids[i])
+  if fields[1] then
+    scores[#scores + 1] = lease
+    scores[#scores + 1] = ids[i]
+    rows[#rows + 1] = {ids[i], fields}
+  else
+    -- One without a record must not keep the others of its ride from being polled.
+    redis.call('ZREM', where, ids[i])
+  end
+end
+if #rows == 0 then return {'', int(NOW), flight, wake(a.target, NOW), {}} end
+redis.call('ZADD', where, 'XX', unpack(scores))
+redis.call('ZADD', rides, lease, int(lease))
+return {int(lease), int(NOW), flight, -1, rows}
+
+-- operation: watch allow-oom
+-- Somebody follows the job for the next ms: it is polled at once, and more often. Returns {ms until a poll message is
+-- due or -1, target}.
+local a = cjson.decode(ARGV[1])
+local f = redis.call('HMGET', key('job', a.id), 'state', 'target', 'watched')
+if not OPEN[f[1] or ''] then return {-1, ''} end
+redis.call('HSET', key('job', a.id), 'watched', int(after_ms(a.ms)))
+if not POLLED[f[1]] or (tonumber(f[3] or '') or 0) > NOW then return {-1, ''} end
+return {nudge(a.id, f[2]), f[2]}
+
+-- operation: nudge allow-oom
+-- Somebody has a reason to think that a job has news. Takes no lease. Returns ms until a poll message is due or -1.
+local f = redis.call('HMGET', key('job', ARGV[1]), 'state', 'target')
+if f[1] ~= 'waiting' and f[1] ~= 'starting' and f[1] ~= 'running' then return {-1, ''} end
+return {nudge(ARGV[1], f[2]), f[2]}
+
+-- operation: hold allow-oom
+-- A 429: no call of this kind to the target for a while.
+local a = cjson.decode(ARGV[1])
+hold(a.target, a.op, a.ms)
+return 1

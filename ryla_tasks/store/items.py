@@ -1,0 +1,59 @@
+"""A decision about a job as the operation `settle` reads it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ryla_tasks.jobs.lifecycle import Decision, Step
+from ryla_tasks.jobs.record import JobRecord
+from ryla_tasks.jobs.stats import sample_of
+from ryla_tasks.store.codec import Meta, dumps, event_json
+
+__all__ = ["settle_item"]
+
+
+def settle_item(before: JobRecord, decision: Decision, now: float, meta: Meta) -> dict[str, Any]:
+    """A decision as `settle` reads it: what has not changed is left out."""
+    after = decision.record
+    item: dict[str, Any] = {
+        "id": before.job_id,
+        "old": str(before.state),
+        "new": str(after.state),
+        "to": _place(after, decision.step),
+        "in_ms": round(decision.in_s * 1000),
+    }
+    if after.observed != before.observed:
+        item["observed"] = after.observed.to_json()
+    if after.retries != before.retries:
+        item["retries"] = after.retries
+    if after.unanswered != before.unanswered:
+        item["unanswered"] = dumps(after.unanswered)
+    if after.ending is not None:
+        item["ending"] = json.dumps(after.ending)
+    sample = sample_of(before, after)
+    if sample is not None:
+        item["sample"] = [before.target, sample.to_json()]
+    if decision.outcome is not None:
+        item["outcome"] = [before.target, str(decision.outcome.call), int(decision.outcome.bad)]
+    if decision.orphaned:
+        item["orphan"] = f"{before.target} {before.remote_id}"
+    if decision.output is not None:
+        item["output"] = json.dumps(decision.output)
+    if decision.step is not Step.POLL:
+        item["message"] = True
+    if decision.event:
+        item["event"] = event_json(decision.event, after, now)
+        if after.ending is None and not after.spec.ignore_result:
+            item["meta"] = meta.of(after, now)
+    return item
+
+
+def _place(record: JobRecord, step: Step) -> str:
+    match step:
+        case Step.SUBMIT:
+            return f"submit:{record.spec.endpoint}"
+        case Step.POLL:
+            return f"poll:{record.target}"
+        case Step.DELIVER:
+            return "deliver"
