@@ -18,10 +18,11 @@ from ryla_tasks.tasks.base import ServerlessTask
 from ryla_tasks.tasks.maintenance import adopt_remote, cancel_job, cancel_orphan
 from ryla_tasks.tasks.poll import ride
 from ryla_tasks.tasks.revokes import message_dropped
-from ryla_tasks.tasks.routes import ADOPT_TASK, CANCEL_TASK, LINE_TASK, POLL_TASK, add_routes
+from ryla_tasks.tasks.routes import ADOPT_TASK, CANCEL_TASK, LINE_TASK, POLL_TASK, TELL_TASK, add_routes
 from ryla_tasks.tasks.runtime import runtime_of
 from ryla_tasks.tasks.submit import submit_line
 from ryla_tasks.tasks.sweeper import WITHOUT_SWEEPER, SweeperStep
+from ryla_tasks.tasks.telling import tell_line
 
 __all__ = ["app", "current_app", "generate_image", "install", "run_endpoint"]
 
@@ -68,6 +69,7 @@ def _register(host: Celery) -> None:
     }  # fmt: skip
     define(name=POLL_TASK, **common)(_poll(host))
     define(name=LINE_TASK, **common)(_submit_line(host))
+    define(name=TELL_TASK, **common)(_tell_line(host))
     define(
         name=CANCEL_TASK,
         autoretry_for=(TransientError,),
@@ -98,6 +100,13 @@ def _submit_line(host: Celery) -> Callable[[str], None]:
         submit_line(host, endpoint)
 
     return line
+
+
+def _tell_line(host: Celery) -> Callable[[str], None]:
+    def tell(target: str) -> None:
+        tell_line(host, target)
+
+    return tell
 
 
 def _adopt_remote(host: Celery) -> Callable[..., None]:

@@ -135,10 +135,11 @@ class Endpoint(BaseModel):
         le=30,
         description="The longest time between two questions about one job. At most 30. Default 10 / 30 / 15.",
     )
-    on_stuck: Literal["wait"] = Field(
-        default="wait",
-        description="What becomes of waiting jobs when no worker can come: wait, until their deadline. An event and an "
-        "alert are raised in any case.",
+    on_stuck: Literal["wait", "failover"] = Field(
+        default_factory=lambda data: "failover" if len(data.get("targets", ())) > 1 else "wait",
+        description="What becomes of waiting jobs when no worker can come: failover, they are cancelled there and go "
+        "to the next target that is fit; wait, until their deadline. An event and an alert are raised in any case. "
+        "Default: failover where there is more than one target.",
     )
     correlate: bool = Field(
         default=True,
@@ -179,6 +180,13 @@ class Endpoint(BaseModel):
         }[str(info.field_name)]
         if lower in info.data and value < info.data[lower]:
             raise ValueError(f"must not be less than {lower} ({info.data[lower]:g}); it is {value:g}")
+        return value
+
+    @field_validator("on_stuck")
+    @classmethod
+    def _somewhere_to_go(cls, value: str, info: ValidationInfo) -> str:
+        if value == "failover" and len(info.data.get("targets", ())) == 1:
+            raise ValueError("is failover, so there must be a second target to go to")
         return value
 
     @property

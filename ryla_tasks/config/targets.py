@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -108,9 +110,19 @@ class Target(BaseModel):
         "cost estimate.",
     )
     limits: Limits = Field(default_factory=Limits, description="The share of RunPod's rate limits that may be used.")
+    models: tuple[str, ...] | None = Field(
+        default=None,
+        description="The model files on its volume, as workflows name them, with * for any text: a job goes to no "
+        "target that lacks a file that it needs. Default: all that any job may need.",
+    )
 
     @property
     def id(self) -> str:
         """The target's identity, stored on each attempt, so that an attempt is asked for where it was submitted."""
         account = "" if self.account == DEFAULT_ACCOUNT else f"@{self.account}"
         return f"{self.provider}:{self.endpoint_id}{account}"
+
+    def lacks(self, needs: Iterable[str]) -> list[str]:
+        """Which of these model files it does not have."""
+        has = self.models
+        return [] if has is None else [name for name in needs if not any(fnmatchcase(name, one) for one in has)]

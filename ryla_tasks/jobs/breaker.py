@@ -4,6 +4,8 @@ What counts are submit calls, and attempts that have ended: failures of the plat
 not those that the input or the settings are to blame for, and not a 429, which has its own hold. An open breaker holds
 back all submits to its target, retries too, so that they use up nothing. After a pause one job is let through, the
 probe. Where it goes well, the breaker closes; else the pause doubles.
+
+That jobs leave a target because no worker comes to them opens its breaker at once: that verdict took minutes already.
 """
 
 from __future__ import annotations
@@ -17,22 +19,27 @@ from ryla_tasks.jobs import verdict
 from ryla_tasks.jobs.observation import NotAccepted, Observation, OutcomeUnknown, Seen
 from ryla_tasks.jobs.remote import RemoteStatus
 
-__all__ = ["CLOSED", "HELD", "Breaker", "Call", "Outcome", "Rule", "judged", "outcome_of"]
+__all__ = ["CLOSED", "DOWN", "HELD", "Breaker", "Call", "Outcome", "Rule", "judged", "outcome_of"]
 
 #: What is told to those whose jobs are held back.
 HELD = "The GPU endpoint has trouble; waiting"
+DOWN = "The GPU endpoint is down; waiting to try again"
 
 #: The longest pause between two probes, in seconds.
 PAUSE_MAX_S = 300.0
+
+#: The first pause of a target that no worker comes to: a probe there costs its user minutes.
+STUCK_PAUSE_S = 60.0
 
 _PLATFORM = frozenset({Category.TRANSIENT, Category.RECOVERABLE})
 
 
 class Call(StrEnum):
-    """What went well or wrong: the call that submits, or the attempt that follows."""
+    """What went well or wrong: the call that submits, the attempt that follows, or its wait for a GPU worker."""
 
     RUN = "run"
     ATTEMPT = "attempt"
+    WAIT = "wait"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,9 @@ def judged(breaker: Breaker, now: float, rule: Rule) -> Breaker:
     """The breaker as it should stand: opened, closed, its pause doubled, or as it was."""
     if not breaker.is_open:
         for call, outcomes in breaker.recent:
+            if call is Call.WAIT and any(bad and now - at <= rule.window_s for at, bad in outcomes):
+                pause_s = max(rule.pause_s, STUCK_PAUSE_S)
+                return replace(breaker, opened=now, until=now + pause_s, pause_s=pause_s, why=call, probe=())
             if _too_many(outcomes, now, rule):
                 return replace(breaker, opened=now, until=now + rule.pause_s, pause_s=rule.pause_s, why=call, probe=())
         return breaker

@@ -28,8 +28,9 @@ from ryla_tasks.jobs import verdict
 from ryla_tasks.jobs.absence import REMOTE_RETENTION_S, absence_details, absence_of, endpoint_absence_of
 from ryla_tasks.jobs.attempts import MOST_CRASHES, crashes_with, worth_another
 from ryla_tasks.jobs.backoff import retry_delay
-from ryla_tasks.jobs.breaker import Outcome, outcome_of
+from ryla_tasks.jobs.breaker import Call, Outcome, outcome_of
 from ryla_tasks.jobs.ending import described, result_ending
+from ryla_tasks.jobs.failover import is_the_targets, moved, withdrawn
 from ryla_tasks.jobs.observation import (
     Collected,
     Missing,
@@ -111,7 +112,7 @@ def _middle(low: float, high: float) -> float:
 class Surroundings:
     """What a decision depends on besides the job: the fleet at its target, the task's retry rule, chance, and what is
     known of the target. `may_retry` says that the task lists the error, `may_resubmit` that it leaves the decision on a
-    failed remote job to the verdict."""
+    failed remote job to the verdict. `elsewhere` is a target that the job might go to instead, empty where none is."""
 
     in_flight: int = 1
     calls_per_s: float = 200.0
@@ -119,6 +120,7 @@ class Surroundings:
     draw: Callable[[float, float], float] = _middle
     outlook: Outlook = NOTHING_KNOWN
     may_resubmit: Callable[[Exception], bool] = _never
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,8 @@ class Decision:
     """What becomes of a job. `event` is the type of the event to tell, empty where nothing is worth telling.
 
     `output` is the remote output to keep until it is collected; `outcome` what the observation says of the target.
-    `orphaned` says that the remote job may go on without its job, and has to be cancelled.
+    `orphaned` says that the remote job may go on without its job, and has to be cancelled. `withdraw` says that the
+    remote job is to be cancelled because its job goes elsewhere, or (False) not any more.
     """
 
     record: JobRecord
@@ -136,6 +139,7 @@ class Decision:
     output: Any = None
     outcome: Outcome | None = None
     orphaned: bool = False
+    withdraw: bool | None = None
 
 
 def advance(record: JobRecord, observation: Observation, now: float, around: Surroundings) -> Decision:
@@ -146,7 +150,7 @@ def advance(record: JobRecord, observation: Observation, now: float, around: Sur
     if record.state.ended:
         return Decision(record, Step.DELIVER)
     decision = _decided(record, observation, now, around)
-    outcome = outcome_of(observation)
+    outcome = Outcome(Call.WAIT, bad=True) if decision.withdraw else outcome_of(observation)
     return decision if outcome is None else replace(decision, outcome=outcome)
 
 
@@ -161,7 +165,7 @@ def _decided(record: JobRecord, observation: Observation, now: float, around: Su
         case Trouble(error):
             return _trouble(record, error, now, around)
         case NotAccepted(error):
-            return _retry_or_end(record, verdict.submit_refused(error), error, now, around)
+            return _refused(record, error, now, around)
         case OutcomeUnknown(error):
             return _unknown(record, error, now)
         case StillUnknown():
@@ -172,6 +176,19 @@ def _decided(record: JobRecord, observation: Observation, now: float, around: Su
             return _retry_or_end(record, error, error, now, around)
         case Uncollected(reason):
             return _uncollected(record, reason, now)
+
+
+def _refused(record: JobRecord, error: ProviderError, now: float, around: Surroundings) -> Decision:
+    """The endpoint surely did not take the job. When it has been asked often enough, another target may be."""
+    failed = verdict.submit_refused(error)
+    decision = _retry_or_end(record, failed, error, now, around)
+    if not decision.record.state.ended or record.cancel or not around.elsewhere or not is_the_targets(error):
+        return decision
+    return _moved(record, str(failed.info["code"]), now)
+
+
+def _moved(record: JobRecord, why: str, now: float) -> Decision:
+    return Decision(moved(record, why, now), Step.SUBMIT, event="failover")
 
 
 def _unknown(record: JobRecord, error: ProviderError | None, now: float) -> Decision:
@@ -225,6 +242,8 @@ def _seen(record: JobRecord, job: RemoteJob, now: float, around: Surroundings) -
         case RemoteStatus.TIMED_OUT:
             error = verdict.remote_time_out(job)
             return _retry_or_end(_billed(record, job, now), error, error, now, around)
+        case RemoteStatus.CANCELLED if record.observed.leaving and not record.cancel:
+            return _moved(_billed(record, job, now), record.observed.leaving, now)
         case RemoteStatus.CANCELLED:
             return _end(_billed(record, job, now), verdict.remote_cancelled(job), now)
         case _:
@@ -244,8 +263,9 @@ def _under_way(record: JobRecord, job: RemoteJob, now: float, around: Surroundin
     state = phase_of(record, job, around.outlook, now)
     if job.status is not RemoteStatus.OTHER and not again:
         observed = waits(observed, record, state, around.outlook, now)
+    observed, withdraw = withdrawn(record, job, observed, around.elsewhere)
     event = _telling(record, state, observed, again=again)
-    return _again(record.with_(state=state, observed=observed), now, around, event)
+    return replace(_again(record.with_(state=state, observed=observed), now, around, event), withdraw=withdraw)
 
 
 def _telling(record: JobRecord, state: State, observed: Observed, *, again: bool) -> str:

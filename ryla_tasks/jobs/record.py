@@ -67,6 +67,8 @@ class JobSpec:
     expected_run_s: float = 15.0
     price_per_s: float = 0.0
     webhook: bool = False
+    #: The targets that have the models it needs; empty where all have.
+    only: tuple[str, ...] = ()
     expected_images: int | None = None
     seed: int | None = None
     label: str = ""
@@ -86,6 +88,7 @@ class JobSpec:
         raw = json.loads(text)
         known = {name: raw[name] for name in raw.keys() & _SPEC_NAMES}
         known["tags"] = tuple(known.get("tags", ()))
+        known["only"] = tuple(known.get("only", ()))
         known["priority"] = Priority(known.get("priority", Priority.NORMAL))
         known["on_unknown"] = OnUnknown(known.get("on_unknown", OnUnknown.FAIL))
         return cls(**known)
@@ -104,7 +107,8 @@ class Observed:
     cloud, `starts_at` when it is likely to run and `run_s` for how long, both from its target's history and 0 where
     that is too short; `stuck` is the cause for which no worker can come; `cold` says that it has met a cold start.
     `seen_at` is when the cloud last knew the job, give or take five minutes. `crashes` and `recoveries` go on from
-    attempt to attempt: how many GPU workers broke off, and how many attempts followed a recoverable failure.
+    attempt to attempt: how many GPU workers broke off, and how many attempts followed a recoverable failure. `leaving`
+    is the cause for which it is being withdrawn from its target, to go to another.
     """
 
     percent: float = 0.0
@@ -131,6 +135,7 @@ class Observed:
     run_s: float = 0.0
     crashes: int = 0
     recoveries: int = 0
+    leaving: str = ""
 
     def to_json(self) -> str:
         """As JSON, without what equals the default."""
@@ -158,7 +163,8 @@ class JobRecord:
 
     `attempt` counts submits, from 1; `retries` counts those made because an earlier one failed.
     `unanswered` names attempts that were made again because their submit's answer was lost, with their targets;
-    `watched` is until when somebody follows the job's progress. `ending` is set at
+    `watched` is until when somebody follows the job's progress; `left` names the targets that the job has left for
+    another, each with the reason. `ending` is set at
     an end, and is either a result or a described error (see `ryla_tasks.jobs.ending`).
     """
 
@@ -180,6 +186,7 @@ class JobRecord:
     alias_of: str = ""
     unanswered: tuple[tuple[int, str], ...] = ()
     watched: float = 0.0
+    left: tuple[tuple[str, str], ...] = ()
     ending: dict[str, Any] | None = None
 
     def with_(self, **changes: Any) -> JobRecord:

@@ -64,7 +64,10 @@ def sample_of(before: JobRecord, after: JobRecord) -> Sample | None:
     done = after.state is State.COMPLETED
     run_s = timings.get("executed_s", _seconds(seen.execution_ms)) if done else None
     cold = before.observed.cold and delay_s is not None and delay_s >= _SHORTEST_COLD_S
-    return Sample(before.submitted, State.FAILED if again else after.state, cold, delay_s, run_s)
+    left = after.left != before.left  # it was withdrawn from the queue: nothing failed
+    return Sample(
+        before.submitted, State.CANCELLED if left else State.FAILED if again else after.state, cold, delay_s, run_s
+    )
 
 
 def _seconds(milliseconds: int | None) -> float | None:

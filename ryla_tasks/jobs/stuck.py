@@ -19,6 +19,10 @@ __all__ = ["Cause", "Patience", "Watch", "cause_of", "judged"]
 #: A longer time without a look says nothing of what was between: a cause counts anew.
 _LONGEST_GAP_S = 180.0
 
+#: What was stuck when somebody last waited there, and shows a cause again, need not last as long a second time: only
+#: longer than the moment of nought workers with which a scale-up begins.
+_RELAPSE_S = 60.0
+
 
 class Cause(StrEnum):
     """Why no worker can come. The words are kept in Redis and in alerts."""
@@ -70,7 +74,7 @@ class Watch:
     """What the fleet knows of a target since somebody last waited there. Times are seconds by the clock of Redis.
 
     `health` is the last answer, `error` why a later question went wrong, `cause` what keeps workers from coming since
-    `since`, and `stuck` the verdict on it.
+    `since`, and `stuck` the verdict on it. `relapse` says that it was stuck before, and no worker has come since.
     """
 
     at: float
@@ -79,6 +83,7 @@ class Watch:
     cause: Cause | None = None
     since: float = 0.0
     stuck: bool = False
+    relapse: bool = False
 
     @property
     def down(self) -> bool:
@@ -97,7 +102,7 @@ class Watch:
     def to_json(self) -> str:
         health = self.health.to_json() if self.health else None
         kept = {"at": self.at, "health": health, "error": self.error, "since": self.since, "stuck": self.stuck}
-        return json.dumps({**kept, "cause": self.cause}, separators=(",", ":"))
+        return json.dumps({**kept, "cause": self.cause, "relapse": self.relapse}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -110,6 +115,7 @@ class Watch:
             cause=Cause(raw["cause"]) if raw["cause"] else None,
             since=raw["since"],
             stuck=raw["stuck"],
+            relapse=raw.get("relapse", False),
         )
 
 
@@ -133,14 +139,16 @@ def judged(before: Watch | None, seen: Health | str, now: float, patience: Patie
     An error clears nothing and proves nothing: what was found before stands.
     """
     if before is None or now - before.at > _LONGEST_GAP_S:
-        before = Watch(now)
+        before = Watch(now, relapse=before is not None and (before.stuck or before.relapse))
     if isinstance(seen, str):
         return replace(before, at=now, error=seen)
     cause = cause_of(seen)
     if before.cause is Cause.UNHEALTHY and seen.starting and seen.queued:
         cause = Cause.UNHEALTHY
+    relapse = (before.relapse or before.stuck) and not seen.up
     if cause is None:
-        return Watch(now, seen)
+        return Watch(now, seen, relapse=relapse)
     alike = before.cause is not None and patience.of(before.cause) == patience.of(cause)
     since = before.since if alike else now
-    return Watch(now, seen, cause=cause, since=since, stuck=now - since >= patience.of(cause))
+    needed = min(patience.of(cause), _RELAPSE_S) if relapse else patience.of(cause)
+    return Watch(now, seen, cause=cause, since=since, stuck=now - since >= needed, relapse=relapse)

@@ -16,6 +16,7 @@ from ryla_tasks.store.codec import decode_record, unpack_input
 
 __all__ = [
     "Accepted",
+    "Candidate",
     "Claim",
     "Created",
     "Creation",
@@ -57,6 +58,8 @@ class Refusal(StrEnum):
     EARLY = "early"
     WAIT = "wait"
     TROUBLE = "trouble"
+    CHECK = "check"
+    DOWN = "down"
     EXPIRED = "expired"
 
 
@@ -107,6 +110,14 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A target that a submit may go to, and how many may."""
+
+    target: str
+    rate: Rate
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A job that is ours until the lease ends. `payload` is the input, or the kept remote output.
 
@@ -136,13 +147,15 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No claim; where `why` is EARLY, WAIT (for a limit) or TROUBLE (an open breaker), `in_s` says when there may be
-    one. `wake_s` is the delay of a wake message to send for the endpoint, if any."""
+    """No claim; where `why` is EARLY, WAIT (for a limit), TROUBLE (an open breaker) or DOWN (a retry, and its target is
+    down), `in_s` says when there may be one. CHECK asks for the `target`'s health, and for another claim then. `wake_s`
+    is the delay of a wake message to send for the endpoint, if any."""
 
     why: Refusal
     in_s: float = 0.0
     job_id: str = ""
     wake_s: float | None = None
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +243,9 @@ def claim_of(answer: Sequence[Any], taken: float, *, packed: bool) -> Claim | Re
     word, ms, *rest = answer
     if not rest:
         return Refused(Refusal(word.decode()), ms / 1000)
-    if word in (b"wait", b"trouble"):
-        job_id, wake_ms = rest
-        return Refused(Refusal(word.decode()), ms / 1000, job_id.decode(), wake_of(wake_ms))
+    if word not in (b"claimed", b"lost"):
+        job_id, wake_ms, target = rest
+        return Refused(Refusal(word.decode()), ms / 1000, job_id.decode(), wake_of(wake_ms), target.decode())
     job_id, fence, now, fields, *payload = rest
     body = payload[0] if payload else None
     if body is not None:

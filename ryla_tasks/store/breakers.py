@@ -19,12 +19,11 @@ class BreakerStore:
 
     def load(self, target: str) -> tuple[Breaker, float]:
         """A target's breaker, and the time by Redis's clock."""
-        now, opened, until, pause_ms, why, run, attempt, *recent = self._scripts.call("breaker", target)
+        now, opened, until, pause_ms, why, *rest = self._scripts.call("breaker", target)
+        told, recent = rest[: len(Call)], rest[len(Call) :]
         state = CLOSED
         if opened:
-            probe = tuple(
-                Outcome(call, told == b"bad") for call, told in ((Call.RUN, run), (Call.ATTEMPT, attempt)) if told
-            )
+            probe = tuple(Outcome(call, word == b"bad") for call, word in zip(Call, told, strict=True) if word)
             state = Breaker(int(opened) / 1e6, int(until) / 1e6, int(pause_ms) / 1e3, Call(why.decode()), probe)
         outcomes = tuple((call, tuple(map(_outcome, texts))) for call, texts in zip(Call, recent, strict=True))
         return Breaker(state.opened, state.until, state.pause_s, state.why, state.probe, outcomes), int(now) / 1e6

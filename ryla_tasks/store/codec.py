@@ -17,7 +17,7 @@ __all__ = ["RECORD_FIELDS", "Meta", "decode_record", "dumps", "event_json", "pac
 #: The fields of a record, in the order in which `commands/common.lua` returns them (its FIELDS).
 RECORD_FIELDS = (
     "spec", "state", "attempt", "retries", "target", "remote_id", "correlation_id", "cancel", "observed", "created",
-    "submitted", "ended", "deliveries", "delivered", "alias_of", "ending", "unanswered", "watched",
+    "submitted", "ended", "deliveries", "delivered", "alias_of", "ending", "unanswered", "watched", "left",
 )  # fmt: skip
 
 #: Inputs shorter than this are kept as they are: compressing them costs more than it saves.
@@ -46,7 +46,7 @@ def unpack_input(packed: bytes) -> Any:
 def decode_record(job_id: str, fields: Sequence[bytes | None]) -> JobRecord:
     """A record from the fields that `commands/common.lua` returns, in the order of its FIELDS."""
     (spec, state, attempt, retries, target, remote_id, correlation_id, cancel, observed, created, submitted, ended,
-     deliveries, delivered, alias_of, ending, unanswered, watched) = fields  # fmt: skip
+     deliveries, delivered, alias_of, ending, unanswered, watched, left) = fields  # fmt: skip
     return JobRecord(
         job_id=job_id,
         spec=JobSpec.from_json(spec or b"{}"),
@@ -66,6 +66,7 @@ def decode_record(job_id: str, fields: Sequence[bytes | None]) -> JobRecord:
         alias_of=_text(alias_of),
         unanswered=tuple((number, target) for number, target in json.loads(unanswered)) if unanswered else (),
         watched=_seconds(watched),
+        left=tuple((target, why) for target, why in json.loads(left)) if left else (),
         ending=json.loads(ending) if ending else None,
     )
 

@@ -22,31 +22,49 @@ def settle_item(before: JobRecord, decision: Decision, now: float, meta: Meta) -
         "new": str(after.state),
         "to": _place(after, decision.step),
         "in_ms": round(decision.in_s * 1000),
+        **_changes(before, after),
+        **_orders(before, decision),
     }
-    if after.observed != before.observed:
-        item["observed"] = after.observed.to_json()
-    if after.retries != before.retries:
-        item["retries"] = after.retries
-    if after.unanswered != before.unanswered:
-        item["unanswered"] = dumps(after.unanswered)
-    if after.ending is not None:
-        item["ending"] = json.dumps(after.ending)
-    sample = sample_of(before, after)
-    if sample is not None:
-        item["sample"] = [before.target, sample.to_json()]
-    if decision.outcome is not None:
-        item["outcome"] = [before.target, str(decision.outcome.call), int(decision.outcome.bad)]
-    if decision.orphaned:
-        item["orphan"] = f"{before.target} {before.remote_id}"
-    if decision.output is not None:
-        item["output"] = json.dumps(decision.output)
-    if decision.step is not Step.POLL:
-        item["message"] = True
     if decision.event:
         item["event"] = event_json(decision.event, after, now)
         if after.ending is None and not after.spec.ignore_result:
             item["meta"] = meta.of(after, now)
     return item
+
+
+def _changes(before: JobRecord, after: JobRecord) -> dict[str, Any]:
+    """What is new in the record."""
+    changes: dict[str, Any] = {}
+    if after.observed != before.observed:
+        changes["observed"] = after.observed.to_json()
+    if after.left != before.left:
+        changes["left"] = dumps(after.left)
+    elif after.retries != before.retries:
+        changes["retries"] = after.retries
+    if after.unanswered != before.unanswered:
+        changes["unanswered"] = dumps(after.unanswered)
+    if after.ending is not None:
+        changes["ending"] = json.dumps(after.ending)
+    return changes
+
+
+def _orders(before: JobRecord, decision: Decision) -> dict[str, Any]:
+    """What is to be done beside the record."""
+    orders: dict[str, Any] = {}
+    sample = sample_of(before, decision.record)
+    if sample is not None:
+        orders["sample"] = [before.target, sample.to_json()]
+    if decision.outcome is not None:
+        orders["outcome"] = [before.target, str(decision.outcome.call), int(decision.outcome.bad)]
+    if decision.orphaned:
+        orders["orphan"] = f"{before.target} {before.remote_id}"
+    if decision.withdraw is not None:
+        orders["withdraw"] = decision.withdraw
+    if decision.output is not None:
+        orders["output"] = json.dumps(decision.output)
+    if decision.step is not Step.POLL:
+        orders["message"] = True
+    return orders
 
 
 def _place(record: JobRecord, step: Step) -> str:

@@ -18,6 +18,7 @@ from ryla_tasks.jobs.record import CancelReason, JobRecord
 from ryla_tasks.jobs.states import State
 from ryla_tasks.store.answers import (
     Accepted,
+    Candidate,
     Claim,
     Created,
     Creation,
@@ -81,6 +82,8 @@ class JobStore:
             wish |= {"idem": idem, "digest": job.digest, "alias": job.in_canvas}
         if not job.recorded:
             wish["unrecorded"] = True
+        if spec.only:
+            wish["only"] = dumps(spec.only)
         progress = progress_of(record, 0.0).to_json()
         word, job_id, *rest = self._scripts.call(
             "create",
@@ -97,35 +100,40 @@ class JobStore:
     def claim_submit(
         self,
         endpoint: str,
-        target: str,
+        candidates: Sequence[Candidate],
         *,
         job_id: str | None,
         lease_s: float,
-        rate: Rate,
         durable: tuple[Any, ...] | None = None,
         spread: bool = False,
+        health_s: float = 30.0,
+        checked: bool = False,
     ) -> Claim | Refused:
-        """Take the queued job whose turn it is, to submit it to `target`; the intent is written with it.
+        """Take the queued job whose turn it is, to submit it to one of the candidates; the intent is written with it.
+
+        It goes to the first of them that it has not left before, that has what it needs, and that is fit: its breaker
+        is closed, and it is not known to be down. Where none is fit, it waits for the first of them.
 
         Users take turns, and within a user's jobs priority goes before age. `job_id` is the job whose message asks:
         where nobody had to wait before, it goes first among its user's. With `spread` a wake message for the rest of
-        the line is wanted at once where more may go now, so that others help.
+        the line is wanted at once where more may go now, so that others help. A retry is refused with CHECK where
+        nothing of the last `health_s` seconds is known of its target's health, unless that was `checked` just now.
 
         Where Redis breaks off in the middle of the answer, the same claim is asked for again until its lease is nearly
         over: what was claimed is never left behind for want of an answer. Raises `StoreUnavailable`.
         """
         taken = time.monotonic()
-        wish = {
+        wish: dict[str, Any] = {
             "endpoint": endpoint,
-            "target": target,
+            "targets": [_candidate(one) for one in candidates],
             "lease_ms": round(lease_s * 1000),
             "fence": _fence(),
             "correlation_id": secrets.token_hex(12),
-            "per_s": rate.per_s,
-            "burst": rate.burst,
-            "at_once": rate.under_way,
             "spread": spread,
+            "health_ms": round(health_s * 1000),
         }
+        if checked:
+            wish["checked"] = True
         if job_id is not None:
             wish["id"] = job_id
         try:
@@ -282,9 +290,41 @@ class JobStore:
         ms, target = self._scripts.call("nudge", job_id)
         return wake_of(ms), target.decode()
 
+    def take_call(self, target: str, op: str, rate: Rate, *, lease_s: float, wanted: str) -> str | None:
+        """Take one call of a kind at a target, within its limits; returns what `give_call` gives back.
+
+        None where there may be none now: `wanted`, a member of the outbox, is moved there to when there may be one,
+        behind what was turned away before.
+        """
+        wish = {
+            "target": target,
+            "op": op,
+            "per_s": rate.per_s,
+            "burst": rate.burst,
+            "at_once": rate.under_way,
+            "lease_ms": round(lease_s * 1000),
+            "wanted": wanted,
+            "pass": secrets.token_hex(8),
+        }
+        given: bytes | None = self._scripts.call("take_call", dumps(wish))
+        return given.decode() if given else None
+
+    def give_call(self, target: str, op: str, given: str) -> None:
+        """A call that was taken is over."""
+        self._scripts.call("give_call", dumps({"target": target, "op": op, "pass": given}))
+
+    def spend_call(self, target: str, op: str, rate: Rate) -> None:
+        """Count a call that is made in any case, so that others wait for it."""
+        self._scripts.call("spend_call", dumps({"target": target, "op": op, "per_s": rate.per_s}))
+
     def hold(self, target: str, op: str, in_s: float) -> None:
         """Make no call of this kind to the target for a while (429)."""
         self._scripts.call("hold", dumps({"target": target, "op": op, "ms": round(in_s * 1000)}))
+
+    def in_line(self, endpoint: str, start: int, most: int) -> tuple[list[JobRecord], float]:
+        """Jobs that are due to be submitted at an endpoint, `most` of them from a place on; and the time."""
+        now, rows = self._scripts.call("in_line", dumps({"endpoint": endpoint, "start": start, "most": most}))
+        return [decode_record(job_id.decode(), fields) for job_id, fields in rows], int(now) / 1e6
 
     def remark(self, record: JobRecord, message: str, now: float) -> bool:
         """Tell something about a job that waits to be submitted. False where it does not any more."""
@@ -352,6 +392,11 @@ class JobStore:
 
 #: States of a job that is claimed at its endpoint's place for submits.
 _SUBMITTED = frozenset({State.SUBMITTING, State.UNKNOWN})
+
+
+def _candidate(one: Candidate) -> dict[str, Any]:
+    rate = one.rate
+    return {"id": one.target, "per_s": rate.per_s, "burst": rate.burst, "at_once": rate.under_way}
 
 
 def _fence() -> int:

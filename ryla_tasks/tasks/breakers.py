@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ryla_tasks.errors import StoreError
 from ryla_tasks.jobs.breaker import Breaker, Outcome, Rule, judged
@@ -16,12 +16,23 @@ logger = logging.getLogger(__name__)
 
 
 class Breakers:
-    """The breakers of all targets. Safe for use by many threads; `look` does not raise for want of Redis."""
+    """The breakers of all targets. Safe for use by many threads; `look` does not raise for want of Redis.
 
-    def __init__(self, store: BreakerStore, targets: TargetStore, rule: Rule) -> None:
+    `on_open` is called with a target when its breaker has been opened here.
+    """
+
+    def __init__(
+        self,
+        store: BreakerStore,
+        targets: TargetStore,
+        rule: Rule,
+        *,
+        on_open: Callable[[str], None] = lambda _target: None,
+    ) -> None:
         self._store = store
         self._targets = targets
         self._rule = rule
+        self._on_open = on_open
 
     def of(self, target: str) -> tuple[Breaker, float]:
         """A target's breaker, and the time by Redis's clock. Raises `StoreUnavailable`."""
@@ -36,6 +47,8 @@ class Breakers:
             after = judged(before, now, self._rule)
             if after != before and self._store.change(target, before, after):
                 self._tell(target, before, after, now)
+                if after.is_open and not before.is_open:
+                    self._on_open(target)
         except StoreError as error:
             logger.warning("breaker.not_judged target=%s error=%s", target, error)
 

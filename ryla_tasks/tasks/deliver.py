@@ -140,6 +140,7 @@ def _remote(runtime: Runtime, record: JobRecord, kept: Any) -> RemoteJob:
     if kept is not None:
         return RemoteJob(record.remote_id, RemoteStatus.COMPLETED, output=kept)
     provider, endpoint_id = runtime.provider(record.target)
+    runtime.store.spend_call(record.target, "status", runtime.status_rate(runtime.target(record.target)))
     return provider.status(endpoint_id, record.remote_id)
 
 

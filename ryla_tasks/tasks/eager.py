@@ -76,7 +76,7 @@ def _step(runtime: Runtime, decision: Decision, payload: dict[str, Any], around:
 
 
 def _submit(runtime: Runtime, record: JobRecord, payload: dict[str, Any], around: Surroundings) -> Decision:
-    target = runtime.settings.endpoint(record.spec.endpoint).primary.id
+    target = _target(runtime, record)
     record = record.with_(
         state=State.SUBMITTING, attempt=record.attempt + 1, target=target, correlation_id=secrets.token_hex(12)
     )
@@ -85,9 +85,16 @@ def _submit(runtime: Runtime, record: JobRecord, payload: dict[str, Any], around
         remote = provider.run(endpoint_id, payload, policy=policy_of(record))
     except ProviderError as error:
         outcome: Observation = NotAccepted(error) if was_not_accepted(error) else OutcomeUnknown(error)
-        return advance(record, outcome, time.time(), around)
+        return advance(record, outcome, time.time(), replace(around, elsewhere=runtime.elsewhere(record)))
     record = record.with_(state=State.WAITING, remote_id=remote.remote_id, submitted=time.time())
     return Decision(record, Step.POLL, first_gap(record))
+
+
+def _target(runtime: Runtime, record: JobRecord) -> str:
+    """The first target that the job has not left, of those that have what it needs."""
+    left, only = dict(record.left), record.spec.only
+    targets = [target.id for target in runtime.settings.endpoint(record.spec.endpoint).targets]
+    return next((one for one in targets if one not in left and (not only or one in only)), targets[0])
 
 
 def _ask(runtime: Runtime, record: JobRecord) -> Observation:

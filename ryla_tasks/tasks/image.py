@@ -10,7 +10,7 @@ from ryla_tasks.errors import InvalidJob
 from ryla_tasks.settings import get_settings
 from ryla_tasks.tasks.plan import JobPlan
 from ryla_tasks.tasks.previous import input_images
-from ryla_tasks.workflows import check_workflow, expected_images, find_seed, get_template
+from ryla_tasks.workflows import check_workflow, expected_images, find_seed, get_template, model_files
 
 __all__ = ["generate_image"]
 
@@ -46,6 +46,7 @@ def generate_image(
         seed=rendered.seed,
         expected_run_s=chosen.manifest.expected_seconds,
         label=chosen.name,
+        needs=model_files(rendered.workflow),
     )
 
 
@@ -59,6 +60,7 @@ def _from_workflow(workflow: Any, images: list[Mapping[str, str]], params: Mappi
         expected_images=expected_images(workflow),
         seed=find_seed(workflow),
         label="workflow",
+        needs=model_files(workflow),
     )
 
 

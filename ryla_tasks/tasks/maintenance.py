@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from celery import Celery
 
 from ryla_tasks.crashpoints import crashpoint
-from ryla_tasks.errors import RemoteJobNotFound, RequestRejected
+from ryla_tasks.errors import RateLimited, RemoteJobNotFound, RequestRejected
+from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.remote import RemoteStatus
 from ryla_tasks.jobs.states import POLLED
 from ryla_tasks.tasks.messages import send_cancel, send_deliveries, send_poll
@@ -17,6 +20,11 @@ __all__ = ["adopt_remote", "cancel_job", "cancel_orphan"]
 
 logger = logging.getLogger(__name__)
 
+#: Longer than a cancel takes with all its repetitions.
+_CALL_LEASE_S = 120.0
+
+_LONGEST_HOLD_S = 60.0
+
 
 def cancel_job(app: Celery, job_id: str) -> None:
     """Tell the cloud to cancel a job, and have it polled at once: what the poll sees decides its end.
@@ -25,8 +33,11 @@ def cancel_job(app: Celery, job_id: str) -> None:
     """
     runtime = runtime_of(app)
     record, _now = runtime.store.load(job_id)
-    if record.cancel and record.state in POLLED and record.remote_id:
-        _cancel(runtime, record.target, record.remote_id)
+    if record.state in POLLED and record.remote_id and _is_to_stop(runtime, record):
+        with _call(runtime, record.target, f"cancel|{job_id}") as admitted:
+            if not admitted:
+                return
+            _cancel(runtime, record.target, record.remote_id)
     wake_s, target = runtime.store.cancel_sent(job_id)
     send_poll(app, target, wake_s)
 
@@ -35,7 +46,10 @@ def cancel_orphan(app: Celery, orphan: str) -> None:
     """Tell the cloud to cancel a remote job (`TARGET REMOTE_ID`) whose job has gone on without it."""
     runtime = runtime_of(app)
     target, remote_id = orphan.rsplit(" ", 1)
-    _cancel(runtime, target, remote_id)
+    with _call(runtime, target, f"orphan|{orphan}") as admitted:
+        if not admitted:
+            return
+        _cancel(runtime, target, remote_id)
     runtime.store.orphan_done(target, remote_id)
 
 
@@ -50,6 +64,7 @@ def adopt_remote(app: Celery, job_id: str, attempt: int, remote_id: str) -> None
     if target is None:
         return
     provider, endpoint_id = runtime.provider(target)
+    runtime.store.spend_call(target, "status", runtime.status_rate(runtime.target(target)))
     try:
         remote = provider.status(endpoint_id, remote_id)
     except RemoteJobNotFound:
@@ -70,6 +85,29 @@ def adopt_remote(app: Celery, job_id: str, attempt: int, remote_id: str) -> None
         send_cancel(app, orphan=f"{target} {remote_id}")
 
 
+def _is_to_stop(runtime: Runtime, record: JobRecord) -> bool:
+    """Whether the remote job is to be cancelled. One that only leaves its target is asked after first: where it has
+    begun to run, it stays. (Nothing can be done about one that begins in the moment between.)"""
+    if record.cancel or not record.observed.leaving:
+        return bool(record.cancel)
+    provider, endpoint_id = runtime.provider(record.target)
+    runtime.store.spend_call(record.target, "status", runtime.status_rate(runtime.target(record.target)))
+    return provider.status(endpoint_id, record.remote_id).status is RemoteStatus.IN_QUEUE
+
+
+@contextmanager
+def _call(runtime: Runtime, target: str, wanted: str) -> Iterator[bool]:
+    """A cancel within the limits of the target. False means that there is none now: what is `wanted` stands in the
+    outbox, for when there may be one."""
+    rate = runtime.cancel_rate(runtime.target(target))
+    pass_ = runtime.store.take_call(target, "cancel", rate, lease_s=_CALL_LEASE_S, wanted=wanted)
+    try:
+        yield pass_ is not None
+    finally:
+        if pass_ is not None:
+            runtime.store.give_call(target, "cancel", pass_)
+
+
 def _cancel(runtime: Runtime, target: str, remote_id: str) -> None:
     provider, endpoint_id = runtime.provider(target)
     try:
@@ -79,5 +117,8 @@ def _cancel(runtime: Runtime, target: str, remote_id: str) -> None:
     except (RemoteJobNotFound, RequestRejected) as error:
         # It has ended, or never was: the next poll says which.
         logger.info("cancel.nothing target=%s remote=%s error=%s", target, remote_id, type(error).__name__)
+    except RateLimited as error:
+        runtime.store.hold(target, "cancel", min(error.retry_after or 1.0, _LONGEST_HOLD_S))
+        raise
     else:
         logger.info("cancel.sent target=%s remote=%s status=%s", target, remote_id, answer.status)

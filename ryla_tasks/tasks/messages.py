@@ -12,9 +12,18 @@ from ryla_tasks.jobs.lifecycle import Step
 from ryla_tasks.store.answers import Delivery
 from ryla_tasks.store.jobs import JobStore
 from ryla_tasks.tasks.envelope import Envelope, send
-from ryla_tasks.tasks.routes import ADOPT_TASK, CANCEL_TASK, LINE_TASK, POLL_TASK
+from ryla_tasks.tasks.routes import ADOPT_TASK, CANCEL_TASK, LINE_TASK, POLL_TASK, TELL_TASK
 
-__all__ = ["hand_on", "send_adoption", "send_cancel", "send_deliveries", "send_line", "send_poll", "send_step"]
+__all__ = [
+    "hand_on",
+    "send_adoption",
+    "send_cancel",
+    "send_deliveries",
+    "send_line",
+    "send_poll",
+    "send_step",
+    "send_tell",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +58,14 @@ def send_line(app: Celery, endpoint: str, wake_s: float | None) -> None:
         app.tasks[LINE_TASK].apply_async(kwargs={"endpoint": endpoint}, countdown=wake_s)
     except (OperationalError, OSError) as error:
         logger.warning("message.not_sent what=line endpoint=%s error=%s", endpoint, type(error).__name__)
+
+
+def send_tell(app: Celery, target: str) -> None:
+    """Send the message that tells the jobs in line that their target is held back."""
+    try:
+        app.tasks[TELL_TASK].apply_async(kwargs={"target": target})
+    except (OperationalError, OSError) as error:
+        logger.warning("message.not_sent what=tell target=%s error=%s", target, type(error).__name__)
 
 
 def send_cancel(app: Celery, *, job_id: str = "", orphan: str = "") -> None:

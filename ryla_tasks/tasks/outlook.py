@@ -89,6 +89,13 @@ class Outlooks:
             # The process is ending.
             known.busy = False
 
+    def ask(self, target: str) -> None:
+        """Have somebody of the fleet ask /health, unless that was done lately: before a retry. Takes up to 2 s; raises
+        `StoreError`."""
+        look = self._targets.look(target, ask_every_s=self._ask_every_s)
+        if look.right:
+            self._ask(target, look)
+
     def _look(self, target: str, stats: bool, ask: bool) -> None:
         known = self._known[target]
         try:

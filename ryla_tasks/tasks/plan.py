@@ -46,7 +46,8 @@ class JobPlan:
     """One job: which endpoint, and the input that its GPU worker gets.
 
     The rest helps to judge and to tell: how many images must come back (None: cannot be known), the seed that was
-    used, how long a run takes, and a short public name for what it is.
+    used, how long a run takes, a short public name for what it is, and the model files that it needs, which decide to
+    which targets it may go.
     """
 
     input: Mapping[str, Any]
@@ -55,6 +56,7 @@ class JobPlan:
     seed: int | None = None
     expected_run_s: float | None = None
     label: str = ""
+    needs: tuple[str, ...] = ()
 
 
 def split_options(kwargs: Mapping[str, Any]) -> tuple[JobOptions, dict[str, Any]]:
@@ -144,10 +146,24 @@ def build_spec(
         expected_run_s=plan.expected_run_s or 15.0,
         price_per_s=target.price_per_s or 0.0,
         webhook=webhook,
+        only=_only(endpoint, plan.needs),
         expected_images=plan.expected_images,
         seed=plan.seed,
         label=plan.label,
     )
+
+
+def _only(endpoint: Endpoint, needs: Sequence[str]) -> tuple[str, ...]:
+    """The targets that have what a job needs, or nothing where all have. Raises `InvalidJob` where none has."""
+    fit = [target.id for target in endpoint.targets if not target.lacks(needs)]
+    if not fit:
+        missing = ", ".join(endpoint.primary.lacks(needs))
+        raise InvalidJob(
+            f"workflow: no target of the endpoint {endpoint.name!r} has all the models that it needs; "
+            f"{endpoint.primary.id} lacks {missing}",
+            field="workflow",
+        )
+    return () if len(fit) == len(endpoint.targets) else tuple(fit)
 
 
 def _on_unknown(endpoint: Endpoint, *, webhook: bool) -> OnUnknown:

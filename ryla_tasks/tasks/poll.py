@@ -24,7 +24,7 @@ from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.remote import RemoteStatus
 from ryla_tasks.providers import Provider
 from ryla_tasks.store.answers import Ride
-from ryla_tasks.tasks.messages import send_poll
+from ryla_tasks.tasks.messages import send_cancel, send_poll
 from ryla_tasks.tasks.outcome import follow, may_resubmit, may_retry
 from ryla_tasks.tasks.runtime import RIDE_THREADS, Runtime, runtime_of
 
@@ -169,6 +169,7 @@ def _settle(
     hold_s = _limited(seen)
     rate = runtime.status_rate(runtime.target(claimed.target))
     outlook = runtime.outlooks.of(claimed.target)
+    stuck = outlook.watch is not None and outlook.watch.stuck
     pairs: list[tuple[JobRecord, Decision]] = []
     for place, (record, observation) in enumerate(seen):
         around = Surroundings(
@@ -178,6 +179,7 @@ def _settle(
             random.uniform,
             outlook,
             may_resubmit(app, record.spec.task),
+            runtime.way_out(record, now) if stuck else "",
         )
         decision = advance(record, observation, now, around)
         if hold_s is not None and decision.record.state is record.state:
@@ -188,6 +190,9 @@ def _settle(
     settled = runtime.store.settle_ride(claimed, pairs, last=last, hold_s=hold_s)
     crashpoint("after_poll_settle_before_message")
     follow(app, settled, {record.job_id: decision for record, decision in pairs})
+    for (record, decision), counted in zip(pairs, settled.counted, strict=True):
+        if counted and decision.withdraw:
+            send_cancel(app, job_id=record.job_id)
     send_poll(app, claimed.target, settled.wake_s)
     outcomes = [decision.outcome for _record, decision in pairs]
     runtime.breakers.look(claimed.target, outcomes, is_open=settled.breaker_open)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ryla_tasks.artifacts import Artifact, DecodedOutput
 from ryla_tasks.jobs.cost import estimate
+from ryla_tasks.jobs.failover import moves
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.remote import RemoteJob
 
@@ -26,6 +27,7 @@ def build_result(
         "target": record.target,
         "remote_id": record.remote_id,
         "attempts": record.attempt,
+        "fallbacks": moves(record),
         "seed": record.spec.seed,
         "artifacts": [artifact.to_json() for artifact in artifacts],
         "data": decoded.data,

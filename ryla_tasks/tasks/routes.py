@@ -14,6 +14,7 @@ __all__ = [
     "CANCEL_TASK",
     "LINE_TASK",
     "POLL_TASK",
+    "TELL_TASK",
     "Part",
     "add_routes",
     "queue_names",
@@ -42,13 +43,14 @@ def queue_names(prefix: str | None = None) -> tuple[str, ...]:
 
 #: The names of the tasks that are messages of the engine.
 POLL_TASK, CANCEL_TASK, ADOPT_TASK = "ryla.poll", "ryla.cancel_remote", "ryla.adopt_remote"
-LINE_TASK = "ryla.submit_line"
+LINE_TASK, TELL_TASK = "ryla.submit_line", "ryla.tell_line"
 
 _PARTS = {
     POLL_TASK: Part.POLLS,
     LINE_TASK: Part.JOBS,
     CANCEL_TASK: Part.MAINTENANCE,
     ADOPT_TASK: Part.MAINTENANCE,
+    TELL_TASK: Part.MAINTENANCE,
     "ryla.generate_image": Part.JOBS,
     "ryla.run_endpoint": Part.JOBS,
 }

@@ -17,17 +17,19 @@ from celery.backends.redis import RedisBackend
 from ryla_tasks.artifacts import ArtifactStore, open_store
 from ryla_tasks.errors import ConfigurationError
 from ryla_tasks.jobs.breaker import Rule
+from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.stuck import Patience
 from ryla_tasks.providers import EndpointHealth, Provider
 from ryla_tasks.providers.runpod import RunPod, Timeouts
 from ryla_tasks.settings import Settings, Target, get_settings, parse_target_id
-from ryla_tasks.store.answers import Rate
+from ryla_tasks.store.answers import Candidate, Rate
 from ryla_tasks.store.breakers import BreakerStore
 from ryla_tasks.store.codec import Meta
 from ryla_tasks.store.jobs import JobStore
 from ryla_tasks.store.targets import TargetStore
 from ryla_tasks.tasks.breakers import Breakers
 from ryla_tasks.tasks.lanes import RideGate, SlowLane
+from ryla_tasks.tasks.messages import send_tell
 from ryla_tasks.tasks.notebook import Notebook
 from ryla_tasks.tasks.outlook import HEALTH_S, Outlooks
 
@@ -84,7 +86,8 @@ class Runtime:
         rule = Rule(
             settings.breaker_failures, settings.breaker_calls, settings.breaker_window_s, settings.breaker_pause_s
         )
-        return Breakers(BreakerStore(self.client, prefix=settings.key_prefix), self.targets, rule)
+        store = BreakerStore(self.client, prefix=settings.key_prefix)
+        return Breakers(store, self.targets, rule, on_open=lambda target: send_tell(self.app, target))
 
     @cached_property
     def outlooks(self) -> Outlooks:
@@ -129,6 +132,26 @@ class Runtime:
                 self._providers[reference.account] = self._connect(reference.account)
             return self._providers[reference.account], reference.endpoint_id
 
+    def candidates(self, endpoint: str) -> list[Candidate]:
+        """The targets that a job of an endpoint may go to, in order of preference. Raises `ConfigurationError`."""
+        return [Candidate(target.id, self.run_rate(target)) for target in self.settings.endpoint(endpoint).targets]
+
+    def elsewhere(self, record: JobRecord) -> str:
+        """A target that a job might go to instead of the one that it is at; empty where none is."""
+        endpoint = self.settings.endpoints.get(record.spec.endpoint)
+        if endpoint is None or len(endpoint.targets) == 1:
+            return ""
+        been = {record.target, *(target for target, _why in record.left)}
+        only = record.spec.only
+        return next((t.id for t in endpoint.targets if t.id not in been and (not only or t.id in only)), "")
+
+    def way_out(self, record: JobRecord, now: float) -> str:
+        """The same for a job that no worker comes to: empty where its endpoint has it wait, or all others are down."""
+        endpoint = self.settings.endpoints.get(record.spec.endpoint)
+        target = self.elsewhere(record) if endpoint is not None and endpoint.on_stuck == "failover" else ""
+        watch = self.outlooks.of(target).now(now) if target else None
+        return "" if watch is not None and watch.down else target
+
     def status_rate(self, target: Target) -> Rate:
         """The share of the target's status limit for rides: nine tenths steady, one tenth as a burst."""
         return _rate(target.limits.status_per_10s)
@@ -136,6 +159,10 @@ class Runtime:
     def run_rate(self, target: Target) -> Rate:
         """The same for submits."""
         return replace(_rate(target.limits.run_per_10s), under_way=target.limits.run_concurrent)
+
+    def cancel_rate(self, target: Target) -> Rate:
+        """The same for cancels."""
+        return replace(_rate(target.limits.cancel_per_10s), under_way=target.limits.cancel_concurrent)
 
     def _health(self, target_id: str) -> EndpointHealth:
         provider, endpoint_id = self.provider(target_id)

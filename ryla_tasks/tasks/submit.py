@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery import Celery
@@ -16,13 +17,12 @@ from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import (
     ConfigurationError,
     InvalidJob,
-    JobNotFound,
     ProviderError,
     RateLimited,
     RequestRejected,
     StoreError,
 )
-from ryla_tasks.jobs.breaker import HELD
+from ryla_tasks.jobs.breaker import DOWN, HELD
 from ryla_tasks.jobs.lifecycle import (
     Decision,
     NotAccepted,
@@ -42,6 +42,7 @@ from ryla_tasks.tasks.messages import hand_on, send_cancel, send_line, send_poll
 from ryla_tasks.tasks.outcome import carry_out, may_retry
 from ryla_tasks.tasks.poll import LONGEST_HOLD_S
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
+from ryla_tasks.tasks.telling import tell_job
 from ryla_tasks.tasks.webhook_token import webhook_of
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ logger = logging.getLogger(__name__)
 
 #: Where in the input an attempt is named. GPU workers ignore it, or use it to call the attempt's webhook.
 CORRELATION_KEY = "ryla"
+
+#: What is told to a job that is held back.
+_TOLD = {Refusal.TROUBLE: HELD, Refusal.DOWN: DOWN}
 
 #: Beyond the call's own time-out: how long a submit may take around its POST before its outcome counts as unknown.
 LEASE_MARGIN_S = 15.0
@@ -109,21 +113,11 @@ def _catch_up(app: Celery, runtime: Runtime, endpoint: str, place: str) -> None:
 
 def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None, *, spread: bool = False) -> bool:
     """Claim and submit one job. False where there was none to claim, or the limits allow none now."""
-    settings = runtime.settings
-    target = settings.endpoint(endpoint).primary
-    claim = runtime.store.claim_submit(
-        endpoint,
-        target.id,
-        job_id=job_id,
-        lease_s=settings.http_total_s + LEASE_MARGIN_S,
-        rate=runtime.run_rate(target),
-        durable=runtime.durable,
-        spread=spread,
-    )
+    claim = _claim(runtime, endpoint, job_id, spread=spread)
     send_line(app, endpoint, claim.wake_s)
     if isinstance(claim, Refused):
-        if claim.why is Refusal.TROUBLE:
-            _tell_held(runtime, claim.job_id)
+        if claim.why in _TOLD:
+            tell_job(runtime, claim.job_id, _TOLD[claim.why])
         return False
     crashpoint("after_submit_claim")
     if claim.lost:
@@ -133,14 +127,24 @@ def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None
     return True
 
 
-def _tell_held(runtime: Runtime, job_id: str) -> None:
-    """Tell whoever follows a job that an open breaker holds it back."""
-    try:
-        record, now = runtime.store.load(job_id)
-    except JobNotFound:
-        return
-    if record.state is State.QUEUED and record.observed.message != HELD:
-        runtime.store.remark(record, HELD, now)
+def _claim(runtime: Runtime, endpoint: str, job_id: str | None, *, spread: bool) -> Claim | Refused:
+    """Claim a job. Where that is a retry, its target's health is asked first, unless the fleet knows it."""
+    settings = runtime.settings
+    claim = partial(
+        runtime.store.claim_submit,
+        endpoint,
+        runtime.candidates(endpoint),
+        job_id=job_id,
+        lease_s=settings.http_total_s + LEASE_MARGIN_S,
+        durable=runtime.durable,
+        spread=spread,
+        health_s=settings.health_interval_s,
+    )
+    claimed = claim()
+    if isinstance(claimed, Refused) and claimed.why is Refusal.CHECK:
+        runtime.outlooks.ask(claimed.target)
+        claimed = claim(checked=True)
+    return claimed
 
 
 def _send(app: Celery, runtime: Runtime, claim: Claim) -> None:
@@ -203,7 +207,9 @@ def _not_answered(app: Celery, runtime: Runtime, claim: Claim, error: ProviderEr
 def _settle(app: Celery, runtime: Runtime, claim: Claim, observation: Observation) -> None:
     crashpoint("after_refusal_before_settle")
     record = claim.record
-    around = Surroundings(may_retry=may_retry(app, record.spec.task), draw=random.uniform)
+    around = Surroundings(
+        may_retry=may_retry(app, record.spec.task), draw=random.uniform, elsewhere=runtime.elsewhere(record)
+    )
     decision = advance(record, observation, claim.clock(), around)
     logger.info(
         "submit.%s job=%s endpoint=%s state=%s in_s=%.1f",

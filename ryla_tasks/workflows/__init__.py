@@ -6,7 +6,7 @@ from ryla_tasks.workflows.counting import expected_images
 from ryla_tasks.workflows.library import get_template, list_templates
 from ryla_tasks.workflows.manifest import Manifest, ModelFile
 from ryla_tasks.workflows.template import RenderedWorkflow, Template, draw_seed, load_template
-from ryla_tasks.workflows.workflow import check_workflow, find_seed
+from ryla_tasks.workflows.workflow import check_workflow, find_seed, model_files
 
 __all__ = [
     "Manifest",
@@ -20,4 +20,5 @@ __all__ = [
     "get_template",
     "list_templates",
     "load_template",
+    "model_files",
 ]

@@ -11,7 +11,10 @@ from typing import Any
 
 from ryla_tasks.errors import InvalidJob
 
-__all__ = ["check_workflow", "find_seed", "is_link"]
+__all__ = ["check_workflow", "find_seed", "is_link", "model_files"]
+
+#: The endings of the files that ComfyUI's loaders take (folder_paths.supported_pt_extensions, and those of node packs).
+_MODEL_ENDINGS = (".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl", ".onnx", ".gguf")
 
 _SEED_INPUTS = ("seed", "noise_seed")
 
@@ -48,6 +51,13 @@ def check_workflow(workflow: Any) -> None:
                     f"{value[0]!r}, which is not there",
                     field=f"workflow.{node_id}.inputs.{name}",
                 )
+
+
+def model_files(workflow: dict[str, Any]) -> tuple[str, ...]:
+    """The model files that a checked workflow names in its inputs, each once, in order."""
+    values = (value for node in workflow.values() for value in node["inputs"].values())
+    named = (value for value in values if isinstance(value, str) and value.lower().endswith(_MODEL_ENDINGS))
+    return tuple(dict.fromkeys(named))
 
 
 def find_seed(workflow: dict[str, Any]) -> int | None:

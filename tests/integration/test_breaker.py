@@ -35,7 +35,7 @@ def test_an_endpoint_in_trouble_gets_no_more_submits_until_a_probe_goes_well(fle
     eventually(lambda: "breaker.open target=runpod:echo why=run" in worker.text, what=worker.text[-500:])
     held = [ryla_tasks.run_endpoint.delay("echo", wish, on_unknown="fail") for _ in range(20)]
     jobs = [ryla_tasks.Job.get(result.id) for result in held]
-    eventually(lambda: any(job.progress.message == HELD for job in jobs))
+    eventually(lambda: all(job.progress.message == HELD for job in jobs), what="each is told")
     store = BreakerStore(fleet.client, prefix="ryla")
     assert store.load("runpod:echo")[0].is_open
     eventually(lambda: "breaker.closed target=runpod:echo" in worker.text, timeout=30)

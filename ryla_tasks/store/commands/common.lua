@@ -19,7 +19,7 @@
 --     calls:TARGET      zset    jobs whose submit is under way at a target, by the end of its lease
 --     breaker:TARGET    hash    there while the target's breaker is open: since when, until when nothing is submitted,
 --                               and which job is the probe
---     outcomes:TARGET:CALL list how the latest calls (run | attempt) went there, the newest first: "1 TIME" is bad
+--     outcomes:TARGET:CALL list how the latest calls (run | attempt | wait) went there, newest first: "1 TIME" is bad
 --     nudged:TARGET     set     jobs to poll at once although somebody holds them
 --     outbox            zset    messages that must exist: "submit:ENDPOINT|ID", "deliver|ID", "cancel|ID",
 --                               "orphan|TARGET REMOTE_ID"; the score is when to send (again)
@@ -31,6 +31,7 @@
 --     wake_pushed       hash    the same -> no sweep sends it another message before this
 --     not_before        hash    target OP -> no call before this (429)
 --     rate:TARGET:OP    string  when the calls granted so far will have been spent (GCRA)
+--     busy:TARGET:OP    zset    calls of this kind under way that are made one at a time, by the end of their lease
 --     rides:TARGET      zset    rides under way, by the end of their lease
 --     idem:N:USER:KEY   string  "DIGEST ID" of the job made under an idempotency key
 --     tomb:ID           string  a job that came without a record of its own is over; kept 30 days
@@ -88,6 +89,12 @@ local SAMPLES_KEPT = 500
 local OUTCOMES_KEPT, OUTCOMES_KEPT_S = 50, 3600
 local ALERTS_KEPT = 1000
 local HEALTH_KEPT_S = 604800
+-- What a target's breaker goes by, in the order of Python's `Call`.
+local CALLS = {'run', 'attempt', 'wait'}
+-- An older answer of /health says nothing of now.
+local HEALTH_FRESH_S = 90
+-- How soon a retry is looked at again that is held because its target is down.
+local RETRY_HELD_MS = 10000
 
 local function count(name, n) redis.call('HINCRBY', key('counters'), name, n or 1) end
 
@@ -286,11 +293,20 @@ local function note_outcome(target, call, bad, id)
   return redis.call('EXISTS', breaker)
 end
 
+-- What is known of a target's health, unless it is of another time; and whether nothing should be expected of it.
+local function watch_of(target)
+  local text = redis.call('GET', key('health', target))
+  local watch = text and cjson.decode(text)
+  if watch and NOW / 1000000 - watch.at <= HEALTH_FRESH_S then return watch end
+end
+
+local function is_down(watch) return watch ~= nil and (watch.stuck or watch.error ~= '') end
+
 local POLLED = {waiting = true, starting = true, running = true}
 local OPEN = {queued = true, submitting = true, unknown = true, waiting = true, starting = true, running = true}
 
 local FIELDS = {'spec', 'state', 'attempt', 'retries', 'target', 'remote_id', 'correlation_id', 'cancel', 'observed',
-  'created', 'submitted', 'ended', 'deliveries', 'delivered', 'alias_of', 'ending', 'unanswered', 'watched'}
+  'created', 'submitted', 'ended', 'deliveries', 'delivered', 'alias_of', 'ending', 'unanswered', 'watched', 'left'}
 
 local function record(id) return redis.call('HMGET', key('job', id), unpack(FIELDS)) end
 

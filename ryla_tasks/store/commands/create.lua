@@ -24,6 +24,7 @@ local at = int(NOW)
 redis.call('HSET', job, 'spec', spec, 'state', 'queued', 'endpoint', a.endpoint, 'user', a.user, 'kind', a.kind,
   'created', at, 'retention', a.retention_s, 'rank', a.rank)
 if a.idem and not twin then redis.call('HSET', job, 'idem', a.idem) end
+if a.only then redis.call('HSET', job, 'only', a.only) end
 if a.unrecorded then redis.call('HSET', job, 'unrecorded', 1) end
 redis.call('SET', key('envelope', a.id), message)
 redis.call('ZADD', key('idx', 'all'), at, a.id)

@@ -3,8 +3,8 @@
 -- operation: settle allow-oom
 -- Carry out what was decided about claimed jobs. Returns {ms until a poll message is due or -1, words, deliveries}.
 --   a = {from, fence, items, target?, last?, hold_ms?}
---   item = {id, old, new, to, in_ms, observed?, retries?, unanswered?, event?, meta?, ending?, keep?, output?, orphan?,
---     message?}
+--   item = {id, old, new, to, in_ms, observed?, retries?, left?, withdraw?, unanswered?, event?, meta?, ending?, keep?,
+--     output?, orphan?, message?}
 -- `message` asks for the job's envelope, to send the message of its next step; `sample` is a target and what to add to
 -- its history; `outcome` is a target, a call and 1 where it went wrong, for the target's breaker.
 local a = cjson.decode(ARGV[1])
@@ -62,10 +62,20 @@ for i, item in ipairs(a.items) do
       move(id, item.old, item.new)
       if item.old == 'collecting' and redis.call('HEXISTS', job, 'stop') == 1 then expect('cancel', id, 0) end
       if item.output then redis.call('SET', key('output', id), item.output) end
+      if item.new == 'queued' then
+        redis.call('HSET', job, 'remote_id', '', 'submitted', 0)
+        unexpect('cancel', id)
+      end
+      if item.left then
+        redis.call('HSET', job, 'left', item.left, 'retries', 0)
+        count('failovers')
+      end
       if item.retries then
-        redis.call('HSET', job, 'retries', item.retries, 'remote_id', '', 'submitted', 0)
+        redis.call('HSET', job, 'retries', item.retries)
         count('retries')
       end
+      if item.withdraw == true then expect('cancel', id, RESEND_FIRST_MS) end
+      if item.withdraw == false and redis.call('HEXISTS', job, 'cancel') == 0 then unexpect('cancel', id) end
       if item.unanswered then
         redis.call('HSET', job, 'unanswered', item.unanswered)
         count('resubmits')

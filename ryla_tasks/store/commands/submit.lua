@@ -3,10 +3,14 @@
 -- operation: claim_submit allow-oom
 -- Take the queued job whose turn it is at an endpoint, and write down the intent. `id` is the job whose message asks:
 -- where nobody has been turned away before, it goes first among its user's. Without it, a line's own message asks.
--- Returns {word, ms, id, lease, now, record, input, ms until a wake message is due or -1}, or {word, ms, id, the same}.
+--   a = {endpoint, targets = [{id, per_s, burst, at_once}...], lease_ms, fence, correlation_id, id?, spread?, again?,
+--     health_ms, checked?}
+-- `targets` are those of the endpoint in order of preference. A retry wants an answer of its target's /health that is no
+-- older than `health_ms`, unless that was `checked`.
+-- Returns {word, ms, id, lease, now, record, input, ms until a wake message is due or -1}, or {word, ms, id, the same ms,
+-- target} where a job in line cannot go now.
 local a = cjson.decode(ARGV[1])
-local where = 'submit:' .. a.endpoint
-local calls, ring = key('calls', a.target), key('ring', a.endpoint)
+local where, ring = 'submit:' .. a.endpoint, key('ring', a.endpoint)
 
 local function claimed(id, lease, lost, ms)
   local input = redis.call('GET', key('input', id)) or ''
@@ -15,11 +19,13 @@ end
 
 -- Whoever lost the answer to his claim asks again with the same correlation id.
 if a.again then
-  for _, id in ipairs(redis.call('ZRANGE', calls, 0, -1)) do
-    local f = redis.call('HMGET', key('job', id), 'correlation_id', 'state')
-    local lease = tonumber(redis.call('ZSCORE', key('due', where), id) or '')
-    if f[1] == a.correlation_id and f[2] == 'submitting' and lease and is_lease(lease) then
-      return claimed(id, int(lease), false, -1)
+  for _, target in ipairs(a.targets) do
+    for _, id in ipairs(redis.call('ZRANGE', key('calls', target.id), 0, -1)) do
+      local f = redis.call('HMGET', key('job', id), 'correlation_id', 'state')
+      local lease = tonumber(redis.call('ZSCORE', key('due', where), id) or '')
+      if f[1] == a.correlation_id and f[2] == 'submitting' and lease and is_lease(lease) then
+        return claimed(id, int(lease), false, -1)
+      end
     end
   end
 end
@@ -40,17 +46,49 @@ local function refusal(id)
   return nil, 0, state
 end
 
-local function take(id, state, ms)
+local function is_fit(target)
+  local shut = tonumber(redis.call('HGET', key('breaker', target), 'until') or '')
+  return not (shut and shut > NOW) and not is_down(watch_of(target))
+end
+
+-- Where a job goes: to the first target that it has not left, that has what it needs, and that is fit; else to the first
+-- of them, to wait there. What is known of health is not asked for anew: a first submit does not wait for that.
+local function target_of(id)
+  if #a.targets == 1 then return a.targets[1] end
+  local f, left, only, first = redis.call('HMGET', key('job', id), 'left', 'only'), {}, nil, nil
+  for _, one in ipairs(f[1] and cjson.decode(f[1]) or {}) do left[one[1]] = true end
+  if f[2] then
+    only = {}
+    for _, one in ipairs(cjson.decode(f[2])) do only[one] = true end
+  end
+  for _, target in ipairs(a.targets) do
+    if not left[target.id] and (not only or only[target.id]) then
+      if is_fit(target.id) then return target end
+      first = first or target
+    end
+  end
+  return first or a.targets[1]
+end
+
+-- Whether a retry has to wait: `check`, until its target's health has been asked, or `down`.
+local function retry_waits(id, target)
+  if (tonumber(redis.call('HGET', key('job', id), 'retries') or '') or 0) == 0 then return end
+  local watch = watch_of(target)
+  if not watch or NOW / 1000 - watch.at * 1000 > a.health_ms then return not a.checked and 'check' or nil end
+  return is_down(watch) and 'down' or nil
+end
+
+local function take(id, state, ms, target)
   local job = key('job', id)
   local lease = lease_until(a.lease_ms, a.fence)
   redis.call('ZADD', key('due', where), lease, id)
   line_up_later(a.endpoint, id, lease)
   expect(where, id, a.lease_ms + 500)
   if state == 'queued' then
-    redis.call('ZADD', calls, lease, id)
+    redis.call('ZADD', key('calls', target.id), lease, id)
     move(id, 'queued', 'submitting')
     redis.call('HINCRBY', job, 'attempt', 1)
-    redis.call('HSET', job, 'target', a.target, 'correlation_id', a.correlation_id)
+    redis.call('HSET', job, 'target', target.id, 'correlation_id', a.correlation_id)
     redis.call('ZREM', key('deadlines'), 'start|' .. id)
     count('attempts')
   end
@@ -98,23 +136,35 @@ end
 
 local id, user, state = next_in_line()
 if not id then return {why, why_ms} end
+local target
 if state == 'queued' then
+  target = target_of(id)
+  local waits = retry_waits(id, target.id)
+  if waits == 'check' then return {waits, 0, id, -1, target.id} end
+  if waits == 'down' then
+    local at = after_ms(RETRY_HELD_MS)
+    redis.call('ZADD', key('due', where), at, id)
+    line_up_later(a.endpoint, id, at)
+    expect(where, id, RETRY_HELD_MS)
+    count('retries_held')
+    return {waits, RETRY_HELD_MS, id, wake(where, after_ms(LINE_PAUSE_MS)), target.id}
+  end
   -- An open breaker lets one job through when its pause is over, and then none for another pause.
-  local breaker = key('breaker', a.target)
+  local breaker = key('breaker', target.id)
   local shut = redis.call('HMGET', breaker, 'until', 'pause_ms')
   local wait, word = math.ceil(((tonumber(shut[1] or '') or 0) - NOW) / 1000), 'trouble'
-  if wait <= 0 then wait, word = may_submit(a.target, a.per_s, a.burst, a.at_once), 'wait' end
+  if wait <= 0 then wait, word = may_submit(target.id, target.per_s, target.burst, target.at_once), 'wait' end
   if wait > 0 then
     count(word == 'wait' and 'submits_delayed' or 'submits_held')
-    return {word, wait, a.id or id, wake(where, after_ms(math.max(wait, LINE_PAUSE_MS)))}
+    return {word, wait, a.id or id, wake(where, after_ms(math.max(wait, LINE_PAUSE_MS))), target.id}
   end
   if shut[1] then
     redis.call('HSET', breaker, 'until', int(after_ms(tonumber(shut[2]))), 'probe', id)
-    redis.call('HDEL', breaker, 'run', 'attempt')
+    redis.call('HDEL', breaker, unpack(CALLS))
     count('probes')
   end
 end
-local answer = take(id, state, -1)
+local answer = take(id, state, -1, target)
 if redis.call('EXISTS', key('line', a.endpoint, user)) == 1 then
   give_turn(a.endpoint, user)
 else
@@ -123,8 +173,9 @@ else
 end
 -- Each of the others has its own message yet, but for those that were turned away: a line's own message sees to them.
 if not a.id and redis.call('ZCARD', ring) > 0 then
-  local each = 1000000 / a.per_s
-  local more = a.spread and meter(a.target, 'run') + each <= NOW + a.burst * each
+  target = target or a.targets[1]
+  local each = 1000000 / target.per_s
+  local more = a.spread and meter(target.id, 'run') + each <= NOW + target.burst * each
   answer[8] = wake(where, after_ms(more and 0 or LINE_PAUSE_MS))
 end
 return answer

@@ -1,10 +1,12 @@
 -- What the fleet knows of its targets.
 
 -- operation: breaker no-writes
--- A target's breaker and the outcomes behind it: {now, open, until, pause_ms, why, probe's run, its attempt, lists...}.
-local f = redis.call('HMGET', key('breaker', ARGV[1]), 'open', 'until', 'pause_ms', 'why', 'run', 'attempt')
-local run = redis.call('LRANGE', key('outcomes', ARGV[1], 'run'), 0, -1)
-return {int(NOW), f[1], f[2], f[3], f[4], f[5], f[6], run, redis.call('LRANGE', key('outcomes', ARGV[1], 'attempt'), 0, -1)}
+-- A target's breaker and the outcomes behind it: {now, open, until, pause_ms, why}, then how each call of its probe went,
+-- then the latest outcomes of each call.
+local answer = redis.call('HMGET', key('breaker', ARGV[1]), 'open', 'until', 'pause_ms', 'why', unpack(CALLS))
+table.insert(answer, 1, int(NOW))
+for _, call in ipairs(CALLS) do answer[#answer + 1] = redis.call('LRANGE', key('outcomes', ARGV[1], call), 0, -1) end
+return answer
 
 -- operation: change_breaker allow-oom
 -- Open a breaker, let its pause grow, or (without `until`) close it. Returns 1 where it was as the caller thought.
@@ -14,9 +16,10 @@ if (tonumber(redis.call('HGET', breaker, 'until') or '') or 0) ~= a.was then ret
 if a['until'] then
   if redis.call('HSETNX', breaker, 'open', int(NOW)) == 1 then count('breaker_opened') end
   redis.call('HSET', breaker, 'until', int(a['until']), 'pause_ms', a.pause_ms, 'why', a.why)
-  redis.call('HDEL', breaker, 'probe', 'run', 'attempt')
+  redis.call('HDEL', breaker, 'probe', unpack(CALLS))
 else
-  redis.call('DEL', breaker, key('outcomes', a.target, 'run'), key('outcomes', a.target, 'attempt'))
+  redis.call('DEL', breaker)
+  for _, call in ipairs(CALLS) do redis.call('DEL', key('outcomes', a.target, call)) end
   count('breaker_closed')
 end
 return 1

@@ -12,7 +12,7 @@ from ryla_tasks.jobs.ending import error_ending, result_ending
 from ryla_tasks.jobs.lifecycle import Decision, Step
 from ryla_tasks.jobs.record import JobRecord, JobSpec
 from ryla_tasks.jobs.states import State
-from ryla_tasks.store.answers import Accepted, Claim, Created, NewJob, Rate, Ride, Settled, Sweep
+from ryla_tasks.store.answers import Accepted, Candidate, Claim, Created, NewJob, Rate, Ride, Settled, Sweep
 from ryla_tasks.store.codec import Meta
 from ryla_tasks.store.jobs import JobStore
 
@@ -25,6 +25,9 @@ META_TTL_S = 1_000
 
 #: No limit that a test would meet.
 FREE = Rate(per_s=10_000, burst=10_000)
+
+#: Where jobs go that are claimed without more ado.
+HERE = (Candidate(TARGET, FREE),)
 
 #: In the order in which a job goes through them.
 UNDER_WAY = (
@@ -64,7 +67,8 @@ class World:
         self, job_id: str, *, lease_s: float = 20.0, rate: Rate = FREE, endpoint: str = ENDPOINT, **options: Any
     ) -> Claim:
         """Claim a queued job for submission, and expect to get it."""
-        claim = self.store.claim_submit(endpoint, TARGET, job_id=job_id, lease_s=lease_s, rate=rate, **options)
+        options = {"checked": True, **options}
+        claim = self.store.claim_submit(endpoint, (Candidate(TARGET, rate),), job_id=job_id, lease_s=lease_s, **options)
         assert isinstance(claim, Claim), claim
         return claim
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from store_world import ENDPOINT, FREE, META_PREFIX, SUBMIT, TARGET, World, again, collecting, failed
+from store_world import ENDPOINT, FREE, HERE, META_PREFIX, SUBMIT, TARGET, World, again, collecting, failed
 
 from ryla_tasks.jobs.breaker import CLOSED, HELD, Breaker, Call, Outcome
 from ryla_tasks.jobs.states import State
-from ryla_tasks.store.answers import Claim, Refusal, Refused
+from ryla_tasks.store.answers import Candidate, Claim, Refusal, Refused
 from ryla_tasks.store.breakers import BreakerStore
 from tests.support.fleet import eventually
 
@@ -20,7 +20,7 @@ def breakers(world: World) -> BreakerStore:
 
 
 def ask(world: World, job_id: str | None = None) -> Claim | Refused:
-    return world.store.claim_submit(ENDPOINT, TARGET, job_id=job_id, lease_s=20, rate=FREE)
+    return world.store.claim_submit(ENDPOINT, HERE, job_id=job_id, lease_s=20)
 
 
 def open_for(world: World, breakers: BreakerStore, in_s: float, *, why: Call = Call.RUN, pause_s: float = 60) -> None:
@@ -30,7 +30,7 @@ def open_for(world: World, breakers: BreakerStore, in_s: float, *, why: Call = C
 
 
 def test_outcomes_are_noted_newest_first(world: World, breakers: BreakerStore) -> None:
-    assert breakers.load(TARGET)[0] == replace(CLOSED, recent=((Call.RUN, ()), (Call.ATTEMPT, ())))
+    assert breakers.load(TARGET)[0] == replace(CLOSED, recent=tuple((call, ()) for call in Call))
     claim = world.claim(world.job())
     world.store.settle(claim, replace(failed(claim.record), outcome=Outcome(Call.RUN, bad=True)))
     world.waiting()
@@ -40,6 +40,7 @@ def test_outcomes_are_noted_newest_first(world: World, breakers: BreakerStore) -
     assert [(call, [bad for _at, bad in outcomes]) for call, outcomes in breaker.recent] == [
         (Call.RUN, [False, True]),
         (Call.ATTEMPT, [False]),
+        (Call.WAIT, []),
     ]
     assert now == pytest.approx(world.now(), abs=1)
     assert all(now - at < 5 for _call, outcomes in breaker.recent for at, _bad in outcomes)
@@ -68,7 +69,9 @@ def test_an_open_breaker_holds_every_submit_to_its_target_and_no_other(world: Wo
     assert refused.wake_s == pytest.approx(30, abs=1), "no message waits longer than 30 s"
     assert world.due_in(f"due:{SUBMIT}", first) <= 0
     assert world.record(first).attempt == 0
-    assert isinstance(world.store.claim_submit("lora", "runpod:lora", job_id=other, lease_s=5, rate=FREE), Claim)
+    assert isinstance(
+        world.store.claim_submit("lora", [Candidate("runpod:lora", FREE)], job_id=other, lease_s=5), Claim
+    )
 
 
 def test_what_died_on_its_way_is_settled_while_it_is_open(world: World, breakers: BreakerStore) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from store_world import (
     ENDPOINT,
-    FREE,
+    HERE,
     POLL,
     SUBMIT,
     TARGET,
@@ -41,9 +41,9 @@ def test_what_is_claimed_is_not_claimed_by_another(world: World) -> None:
     world.claim(submitted)
     assert [record.job_id for record in world.ride().records] == [polled]
     world.collect(delivered)
-    refused = world.store.claim_submit(ENDPOINT, TARGET, job_id=submitted, lease_s=5, rate=FREE)
+    refused = world.store.claim_submit(ENDPOINT, HERE, job_id=submitted, lease_s=5)
     assert refused == Refused(Refusal.HELD)
-    assert world.store.claim_submit(ENDPOINT, TARGET, job_id=None, lease_s=5, rate=FREE) == Refused(Refusal.NONE)
+    assert world.store.claim_submit(ENDPOINT, HERE, job_id=None, lease_s=5) == Refused(Refusal.NONE)
     assert world.ride().records == ()
     deliver = world.store.claim_deliver(job_id=delivered, lease_s=5)
     assert isinstance(deliver, Refused)
@@ -147,10 +147,7 @@ def test_a_submit_lease_that_died_is_handed_out_as_lost_with_the_same_attempt(wo
     job_id = world.job()
     first = world.claim(job_id, lease_s=0.2)
     claim = eventually(
-        lambda: (
-            isinstance(found := world.store.claim_submit(ENDPOINT, TARGET, job_id=job_id, lease_s=5, rate=FREE), Claim)
-            and found
-        )
+        lambda: isinstance(found := world.store.claim_submit(ENDPOINT, HERE, job_id=job_id, lease_s=5), Claim) and found
     )
     assert isinstance(claim, Claim)
     assert not first.lost
@@ -269,14 +266,14 @@ def test_a_submit_that_was_put_back_is_claimed_again_as_another_attempt(world: W
 def test_the_first_due_job_of_an_endpoint_is_claimed_without_its_name(world: World) -> None:
     world.job(delay_s=60)
     second, _other = world.job(), world.job(endpoint="lora")
-    claim = world.store.claim_submit(ENDPOINT, TARGET, job_id=None, lease_s=5, rate=FREE)
+    claim = world.store.claim_submit(ENDPOINT, HERE, job_id=None, lease_s=5)
     assert isinstance(claim, Claim)
     assert claim.record.job_id == second
-    assert world.store.claim_submit(ENDPOINT, TARGET, job_id=None, lease_s=5, rate=FREE) == Refused(Refusal.NONE)
+    assert world.store.claim_submit(ENDPOINT, HERE, job_id=None, lease_s=5) == Refused(Refusal.NONE)
 
 
 def test_a_job_that_has_moved_on_or_never_was_is_not_claimed(world: World) -> None:
     waiting = world.waiting()
     for job_id, why in ((waiting, Refusal.MOVED), ("nobody", Refusal.GONE)):
-        assert world.store.claim_submit(ENDPOINT, TARGET, job_id=job_id, lease_s=5, rate=FREE) == Refused(why)
+        assert world.store.claim_submit(ENDPOINT, HERE, job_id=job_id, lease_s=5) == Refused(why)
         assert world.store.claim_deliver(job_id=job_id, lease_s=5) == Refused(why)

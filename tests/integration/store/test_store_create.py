@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from store_world import ENDPOINT, FREE, SUBMIT, TARGET, World, again, completed
+from store_world import ENDPOINT, HERE, SUBMIT, World, again, completed
 
 from ryla_tasks.errors import JobNotFound
 from ryla_tasks.jobs.states import State
@@ -77,7 +77,7 @@ def test_in_a_canvas_the_same_key_makes_an_alias_that_is_never_submitted(world: 
     assert alias.job_id != first
     assert world.record(alias.job_id).alias_of == first
     world.claim(first)
-    refused = world.store.claim_submit(ENDPOINT, TARGET, job_id=alias.job_id, lease_s=5, rate=FREE)
+    refused = world.store.claim_submit(ENDPOINT, HERE, job_id=alias.job_id, lease_s=5)
     assert refused == Refused(Refusal.MOVED)
 
 
@@ -153,7 +153,7 @@ def test_a_distant_eta_waits_in_the_store_and_its_message_is_not_due_before(worl
     job_id = world.job(delay_s=3_600)
     assert world.due_in("outbox", f"{SUBMIT}|{job_id}") == pytest.approx(3_600, abs=1)
     assert world.sweep().messages == ()
-    refused = world.store.claim_submit(ENDPOINT, TARGET, job_id=job_id, lease_s=5, rate=FREE)
+    refused = world.store.claim_submit(ENDPOINT, HERE, job_id=job_id, lease_s=5)
     assert isinstance(refused, Refused)
     assert refused.why is Refusal.EARLY
     assert refused.in_s == pytest.approx(3_600, abs=1)
@@ -176,7 +176,7 @@ def test_a_deadline_counts_from_the_eta(world: World) -> None:
 def test_a_job_past_its_start_by_is_not_claimed_and_expires_with_the_sweep(world: World) -> None:
     job_id = world.job(start_by_s=100)
     world.past("deadlines", f"start|{job_id}")
-    refused = world.store.claim_submit(ENDPOINT, TARGET, job_id=job_id, lease_s=5, rate=FREE)
+    refused = world.store.claim_submit(ENDPOINT, HERE, job_id=job_id, lease_s=5)
     assert refused == Refused(Refusal.EXPIRED)
     assert world.sweep().messages == (("deliver", job_id, f"envelope of {job_id}"),)
     record = world.record(job_id)

@@ -11,13 +11,13 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from store_world import ENDPOINT, FREE, META_PREFIX, META_TTL_S, SUBMIT, TARGET, World, failed, retried
+from store_world import ENDPOINT, FREE, HERE, META_PREFIX, META_TTL_S, SUBMIT, TARGET, World, failed, retried
 
 from ryla_tasks.embedded import RedisServer
 from ryla_tasks.errors import StoreUnavailable
 from ryla_tasks.jobs.lifecycle import Decision, Step
 from ryla_tasks.jobs.states import Priority, State
-from ryla_tasks.store.answers import Claim, Rate, Refusal, Refused, Sweep
+from ryla_tasks.store.answers import Candidate, Claim, Rate, Refusal, Refused, Sweep
 from ryla_tasks.store.codec import Meta
 from ryla_tasks.store.jobs import JobStore
 from tests.support.fleet import eventually
@@ -26,7 +26,9 @@ from tests.support.fleet import eventually
 def ask(
     world: World, job_id: str | None = None, *, rate: Rate = FREE, target: str = TARGET, spread: bool = False
 ) -> Claim | Refused:
-    return world.store.claim_submit(ENDPOINT, target, job_id=job_id, lease_s=20, rate=rate, spread=spread)
+    return world.store.claim_submit(
+        ENDPOINT, [Candidate(target, rate)], job_id=job_id, lease_s=20, spread=spread, checked=True
+    )
 
 
 def taken(world: World, job_id: str | None = None, **options: object) -> str:
@@ -226,7 +228,7 @@ def test_many_processes_at_once_keep_the_rate_and_give_every_user_the_same(world
     def work() -> None:
         store = world.new_store()
         while time.monotonic() - begun < 1.0:
-            claim = store.claim_submit(ENDPOINT, TARGET, job_id=None, lease_s=20, rate=rate)
+            claim = store.claim_submit(ENDPOINT, [Candidate(TARGET, rate)], job_id=None, lease_s=20)
             if isinstance(claim, Claim):
                 order.append(claim.record.spec.user_id)
             else:
@@ -266,7 +268,7 @@ def test_a_claim_whose_answer_was_lost_is_given_again(own_server: RedisServer, n
     thaw = threading.Timer(1.0, os.kill, (pid, signal.SIGCONT))
     thaw.start()
     try:
-        claim = store.claim_submit(ENDPOINT, TARGET, job_id=job_id if named else None, lease_s=10, rate=FREE)
+        claim = store.claim_submit(ENDPOINT, HERE, job_id=job_id if named else None, lease_s=10)
     finally:
         thaw.join()
     assert isinstance(claim, Claim)
@@ -286,7 +288,7 @@ def test_a_claim_that_redis_never_had_is_made_when_it_is_back(own_server: RedisS
     job_id = world.job()
     own_server.kill()
     with pytest.raises(StoreUnavailable) as caught:
-        store.claim_submit(ENDPOINT, TARGET, job_id=job_id, lease_s=10, rate=FREE)
+        store.claim_submit(ENDPOINT, HERE, job_id=job_id, lease_s=10)
     assert not caught.value.sent, "nothing can have happened: the message comes again"
     own_server.start()
-    assert isinstance(store.claim_submit(ENDPOINT, TARGET, job_id=job_id, lease_s=10, rate=FREE), Claim)
+    assert isinstance(store.claim_submit(ENDPOINT, HERE, job_id=job_id, lease_s=10), Claim)

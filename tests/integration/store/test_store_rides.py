@@ -9,7 +9,7 @@ from store_world import FREE, POLL, TARGET, World, again, failed, retried
 
 from ryla_tasks.jobs.record import CancelReason
 from ryla_tasks.jobs.states import State
-from ryla_tasks.store.answers import Rate, Ride
+from ryla_tasks.store.answers import Candidate, Rate, Ride
 from ryla_tasks.store.jobs import JobStore
 from tests.support.fleet import eventually
 
@@ -44,7 +44,7 @@ def test_the_jobs_due_first_ride_first(world: World) -> None:
 
 def test_a_ride_takes_the_jobs_of_its_target_alone(world: World) -> None:
     here, there = world.waiting(), world.job()
-    claim = world.store.claim_submit("image", "runpod:other", job_id=there, lease_s=5, rate=FREE)
+    claim = world.store.claim_submit("image", [Candidate("runpod:other", FREE)], job_id=there, lease_s=5)
     world.accept(claim.record)  # type: ignore[union-attr]
     assert [record.job_id for record in world.ride().records] == [here]
     assert [record.job_id for record in world.ride(target="runpod:other").records] == [there]

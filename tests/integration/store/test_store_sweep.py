@@ -9,7 +9,7 @@ from store_world import ENDPOINT, FREE, POLL, SUBMIT, TARGET, World, again, comp
 
 from ryla_tasks.errors import JobNotFound
 from ryla_tasks.jobs.states import State
-from ryla_tasks.store.answers import Refusal, Refused, Sweep
+from ryla_tasks.store.answers import Candidate, Refusal, Refused, Sweep
 from tests.support.fleet import eventually
 
 
@@ -80,7 +80,7 @@ def test_two_sweepers_at_once_never_hand_out_the_same(world: World) -> None:
         world.past("outbox", f"{SUBMIT}|{job_id}")
     targets = [f"runpod:t{number}" for number in range(20)]
     for target in targets:
-        claim = world.store.claim_submit(ENDPOINT, target, job_id=world.job(), lease_s=5, rate=FREE)
+        claim = world.store.claim_submit(ENDPOINT, [Candidate(target, FREE)], job_id=world.job(), lease_s=5)
         world.accept(claim.record)  # type: ignore[union-attr]
         world.past(f"due:poll:{target}", claim.record.job_id)  # type: ignore[union-attr]
     swept: list[Sweep] = []

@@ -35,7 +35,17 @@ def closed(call: Call, *bad: bool, age_s: float = 1.0) -> Breaker:
     return Breaker(recent=((call, tuple((NOW - age_s, one) for one in bad)),))
 
 
-@pytest.mark.parametrize("call", Call)
+def test_one_job_that_left_for_want_of_a_worker_opens_it_for_longer() -> None:
+    after = judged(closed(Call.WAIT, True), NOW, RULE)
+    assert (after.is_open, after.until, after.pause_s, after.why) == (True, NOW + 60, 60, Call.WAIT)
+    assert not judged(closed(Call.WAIT, True, age_s=301), NOW, RULE).is_open
+    taken = replace(after, probe=(Outcome(Call.RUN, bad=False),))
+    assert judged(taken, NOW, RULE) == taken, "that the queue took it says nothing"
+    assert judged(replace(after, probe=(Outcome(Call.ATTEMPT, bad=False),)), NOW, RULE) == CLOSED
+    assert judged(replace(after, probe=(Outcome(Call.WAIT, bad=True),)), NOW, RULE).pause_s == 120
+
+
+@pytest.mark.parametrize("call", [Call.RUN, Call.ATTEMPT])
 @pytest.mark.parametrize(
     ("bad", "good", "opens"),
     [(10, 0, True), (9, 0, False), (5, 5, False), (6, 5, True), (6, 4, True), (9, 9, False), (0, 20, False)],

@@ -120,3 +120,15 @@ def test_every_cause_has_words_for_the_user_and_for_the_operator(cause: Cause) -
     assert "keeps its place in line" in cause.sentence
     assert cause.advice.endswith(".")
     assert "RunPod" not in cause.sentence
+
+
+def test_what_was_stuck_and_shows_a_cause_again_is_stuck_sooner_until_a_worker_has_come() -> None:
+    was = watched(*every_30_s(480, health()))
+    later = 480.0 + 3_600
+    again = watched((later, health()), (later + 30, health()), before=was)
+    assert (again.stuck, again.relapse) == (False, True), "a scale-up begins with no worker too"
+    assert watched((later + 60, health()), before=again).stuck
+    up = watched((later + 60, health(ready=1)), before=again)
+    assert (up.stuck, up.relapse) == (False, False)
+    assert not watched((later + 90, health()), (later + 150, health()), before=up).stuck
+    assert Watch.from_json(again.to_json()) == again

@@ -1,0 +1,66 @@
+"""Leaving a target for another one: when a job does, and what becomes of it. Pure.
+
+Only two things make a job leave. It waits in the queue of a target to which no worker can come: then it is withdrawn
+there first, and goes on when the cloud says that it is cancelled, never before. Or the target surely did not take it,
+for a reason that is the target's own. A job whose submit has no answer never leaves, nor does one that runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ryla_tasks.errors import Category, EndpointNotFound, ProviderError, Unauthorized
+from ryla_tasks.jobs.record import JobRecord, Observed
+from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
+from ryla_tasks.jobs.runs import spent_ms
+from ryla_tasks.jobs.states import State
+
+__all__ = ["is_the_targets", "moved", "moves", "withdrawn"]
+
+_LEAVING = "No GPU has come; moving to another endpoint"
+_MOVED = "Trying another GPU endpoint"
+
+
+def withdrawn(record: JobRecord, job: RemoteJob, observed: Observed, elsewhere: str) -> tuple[Observed, bool | None]:
+    """What is observed of a job under way, with whether it leaves; and whether its remote job is to be cancelled
+    (True), not any more (False: it has begun to run after all), or as before (None)."""
+    if observed.leaving and job.status is RemoteStatus.IN_PROGRESS:
+        return replace(observed, leaving=""), False
+    waits = job.status is RemoteStatus.IN_QUEUE and observed.stuck
+    if not waits or not elsewhere or record.cancel or observed.leaving:
+        return observed, None
+    return replace(observed, leaving=observed.stuck, waiting=_LEAVING), True
+
+
+def is_the_targets(error: ProviderError) -> bool:
+    """Whether a refused submit is the target's doing, so that another target may well take the job."""
+    return isinstance(error, (EndpointNotFound, Unauthorized)) or error.category is Category.TRANSIENT
+
+
+def moved(record: JobRecord, why: str, now: float) -> JobRecord:
+    """The job in line again, for another target. The new one may refuse it as often as the old one."""
+    before = record.observed
+    observed = Observed(
+        banked_ms=before.banked_ms + spent_ms(before, now),
+        message=_MOVED,
+        crashes=before.crashes,
+        recoveries=before.recoveries,
+    )
+    return record.with_(
+        state=State.QUEUED,
+        retries=0,
+        left=(*record.left, (record.target, why)),
+        observed=observed,
+        remote_id="",
+        submitted=0.0,
+    )
+
+
+def moves(record: JobRecord) -> list[dict[str, Any]]:
+    """The targets that a job has left, each with the one that came after it, for its result."""
+    targets = [*(target for target, _why in record.left), record.target]
+    return [
+        {"kind": "endpoint", "from": targets[place], "to": targets[place + 1], "why": why}
+        for place, (_target, why) in enumerate(record.left)
+    ]
