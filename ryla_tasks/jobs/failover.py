@@ -24,9 +24,12 @@ _MOVED = "Trying another GPU endpoint"
 
 def withdrawn(record: JobRecord, job: RemoteJob, observed: Observed, elsewhere: str) -> tuple[Observed, bool | None]:
     """What is observed of a job under way, with whether it leaves; and whether its remote job is to be cancelled
-    (True), not any more (False: it has begun to run after all), or as before (None)."""
+    (True), not any more (False: it has begun to run after all), or as before (None).
+
+    That it was to leave is kept to the end of the attempt: the cancel may be on its way, held up by whoever sends it.
+    """
     if observed.leaving and job.status is RemoteStatus.IN_PROGRESS:
-        return replace(observed, leaving=""), False
+        return observed, None if record.state is State.RUNNING else False
     waits = job.status is RemoteStatus.IN_QUEUE and observed.stuck
     if not waits or not elsewhere or record.cancel or observed.leaving:
         return observed, None

@@ -108,7 +108,7 @@ class Observed:
     that is too short; `stuck` is the cause for which no worker can come; `cold` says that it has met a cold start.
     `seen_at` is when the cloud last knew the job, give or take five minutes. `crashes` and `recoveries` go on from
     attempt to attempt: how many GPU workers broke off, and how many attempts followed a recoverable failure. `leaving`
-    is the cause for which it is being withdrawn from its target, to go to another.
+    is the cause for which it was to be withdrawn from its target, to go to another.
     """
 
     percent: float = 0.0

@@ -37,9 +37,9 @@ class Kept:
                 self._workers[place] = quick_worker(self._fleet, **self._env)
 
 
-def victim(fleet: Fleet, point: str, nth: int = 1, mode: str = "kill") -> WorkerProcess:
+def victim(fleet: Fleet, point: str, nth: int = 1, mode: str = "kill", **env: str) -> WorkerProcess:
     """One that dies, or freezes, at its nth pass of a point."""
-    return quick_worker(fleet, **{VARIABLE: f"{point}:{nth}:{mode}"})
+    return quick_worker(fleet, **env, **{VARIABLE: f"{point}:{nth}:{mode}"})
 
 
 def wait_struck(worker: WorkerProcess, mode: str = "kill", timeout: float = 45.0) -> None:

@@ -58,7 +58,8 @@ def test_it_waits_on_where_there_is_nowhere_to_go_and_is_withdrawn_once() -> Non
 
 def test_one_that_has_begun_to_run_stays() -> None:
     decision = look(leaving(), RemoteStatus.IN_PROGRESS)
-    assert (decision.withdraw, decision.record.state, decision.record.observed.leaving) == (False, State.RUNNING, "")
+    assert (decision.withdraw, decision.record.state) == (False, State.RUNNING)
+    assert look(decision.record, RemoteStatus.IN_PROGRESS).withdraw is None
     done = look(leaving(), RemoteStatus.COMPLETED)
     assert (done.record.state, done.step) == (State.COLLECTING, Step.DELIVER)
 
@@ -73,6 +74,12 @@ def test_when_it_is_cancelled_there_it_goes_on_elsewhere_with_a_clean_sheet() ->
     assert moves(after.with_(target=OTHER)) == [
         {"kind": "endpoint", "from": "runpod:ep1", "to": OTHER, "why": "no_worker"}
     ]
+
+
+def test_a_cancel_that_comes_late_strikes_a_running_job_which_goes_on_elsewhere() -> None:
+    """Whoever was to send it may have been frozen between his last look and his call."""
+    decision = look(leaving(State.RUNNING, observed_running_since=NOW - 4), RemoteStatus.CANCELLED)
+    assert (decision.record.state, decision.record.observed.banked_ms) == (State.QUEUED, 4000)
 
 
 def test_a_job_that_is_to_stop_does_not_go_on_elsewhere() -> None:
