@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ryla_tasks.errors import FatalError, InvalidJob, NotConnected, PermanentError, RateLimited
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
+from ryla_tasks.providers.tally import Tally
 
 __all__ = ["EndpointHealth", "Policy", "Provider", "RemoteJob", "RemoteStatus", "Submitted", "was_not_accepted"]
 
@@ -56,9 +57,10 @@ def was_not_accepted(error: BaseException) -> bool:
 
 
 class Provider(Protocol):
-    """One account at one GPU cloud. Safe for use by many threads."""
+    """One account at one GPU cloud. Safe for use by many threads. `tally` counts its calls."""
 
     name: str
+    tally: Tally
 
     def run(
         self,

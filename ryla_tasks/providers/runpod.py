@@ -7,6 +7,7 @@ hence the care taken here to tell "not taken" from "not known".
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,6 +41,7 @@ from ryla_tasks.providers.runpod_wire import (
     parse_purged,
     parse_submitted,
 )
+from ryla_tasks.providers.tally import REPEATED, UNANSWERED, Tally
 
 __all__ = ["CallRetry", "RunPod", "Timeouts"]
 
@@ -87,6 +89,7 @@ class RunPod(Provider):
             )
         self.base_url = base_url.rstrip("/")
         self.account = account
+        self.tally = Tally()
         self._call_retry = call_retry
         self._max_payload_bytes = max_payload_bytes
         self._http = HttpClient(
@@ -215,7 +218,11 @@ class RunPod(Provider):
         max_bytes: int | None = None,
         on: tuple[type[ProviderError], ...] = (TransientError,),
     ) -> T:
+        tries = itertools.count()
+
         def ask(deadline: float) -> T:
+            if next(tries):
+                self.tally.note(endpoint_id, operation, REPEATED)
             return self._ask(method, operation, endpoint_id, remote_id, parse, max_bytes=max_bytes, deadline=deadline)
 
         return repeat(self._call_retry, ask, on=on)
@@ -235,8 +242,10 @@ class RunPod(Provider):
         secrets: Callable[[], Iterable[str]] = tuple,
     ) -> T:
         path = _path(operation, endpoint_id, remote_id)
+        how: int | str = UNANSWERED
         try:
             answer = self._http.call(method, path, body=body, fresh=fresh, max_bytes=max_bytes, deadline=deadline)
+            how = answer.status
             if 200 <= answer.status < 300:
                 return parse(answer)
             hidden = [self._key.get_secret_value(), *secrets()]
@@ -245,6 +254,8 @@ class RunPod(Provider):
             error.endpoint_id = endpoint_id
             error.remote_id = remote_id or ""
             raise
+        finally:
+            self.tally.note(endpoint_id, operation, how)
 
 
 def _path(operation: str, endpoint_id: str, remote_id: str | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,19 @@ class TargetStore:
     def record_health(self, target: str, right: str, watch: Watch) -> bool:
         """Keep what came of asking. False where the right was lost: the answer took too long, and may be old news."""
         return bool(self._scripts.call("record_health", dumps({"target": target, "right": right}), watch.to_json()))
+
+    def add_calls(self, counts: Mapping[str, int]) -> None:
+        """Add to the calls that the fleet has made; each is named `TARGET OPERATION HOW`."""
+        self._scripts.call("add_calls", dumps(counts))
+
+    def calls(self) -> dict[tuple[str, str, str], int]:
+        """How many calls the fleet has made: by target, operation, and status code, `none` or `repeated`."""
+        try:
+            found: Any = self._client.hgetall(f"{self._prefix}:provider_calls")
+        except RedisError as error:
+            raise StoreUnavailable(f"Redis did not answer: {error}") from error
+        named = ((name.decode().rsplit(" ", 2), int(count)) for name, count in found.items())
+        return {(target, operation, how): count for (target, operation, how), count in named}
 
     def alert(self, what: str, event: dict[str, Any], *, quiet_s: float) -> bool:
         """Tell the operator of `what`, unless it goes on since it was told, or ended less than `quiet_s` ago."""

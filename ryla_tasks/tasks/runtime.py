@@ -15,13 +15,13 @@ from celery import Celery
 from celery.backends.redis import RedisBackend
 
 from ryla_tasks.artifacts import ArtifactStore, open_store
-from ryla_tasks.errors import ConfigurationError
+from ryla_tasks.errors import ConfigurationError, StoreError
 from ryla_tasks.jobs.breaker import Rule
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.stuck import Patience
 from ryla_tasks.providers import EndpointHealth, Provider
 from ryla_tasks.providers.runpod import RunPod, Timeouts
-from ryla_tasks.settings import Settings, Target, get_settings, parse_target_id
+from ryla_tasks.settings import DEFAULT_ACCOUNT, Settings, Target, get_settings, parse_target_id
 from ryla_tasks.store.answers import Candidate, Rate
 from ryla_tasks.store.breakers import BreakerStore
 from ryla_tasks.store.codec import Meta
@@ -131,6 +131,20 @@ class Runtime:
             if reference.account not in self._providers:
                 self._providers[reference.account] = self._connect(reference.account)
             return self._providers[reference.account], reference.endpoint_id
+
+    def hand_on_tallies(self) -> None:
+        """Add the calls that this process has made to those of the fleet. Raises `StoreError`, and then keeps them."""
+        with self._lock:
+            providers = dict(self._providers)
+        for account, provider in providers.items():
+            if counts := provider.tally.take():
+                suffix = "" if account == DEFAULT_ACCOUNT else f"@{account}"
+                named = {f"{provider.name}:{e}{suffix} {op} {how}": n for (e, op, how), n in counts.items()}
+                try:
+                    self.targets.add_calls(named)
+                except StoreError:
+                    provider.tally.put_back(counts)
+                    raise
 
     def candidates(self, endpoint: str) -> list[Candidate]:
         """The targets that a job of an endpoint may go to, in order of preference. Raises `ConfigurationError`."""

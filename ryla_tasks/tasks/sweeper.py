@@ -95,6 +95,7 @@ class Sweeper(threading.Thread):
             try:
                 self._revokes.look()
                 sweep_once(self._app)
+                runtime_of(self._app).hand_on_tallies()
             except RylaError as error:
                 logger.warning("sweep.failed error=%s", error)
             except Exception:

@@ -14,6 +14,7 @@ from ryla_tasks.errors import InvalidJob
 from ryla_tasks.jobs.breaker import DOWN
 from ryla_tasks.jobs.states import State
 from ryla_tasks.simulator import Answer, EndpointConfig
+from ryla_tasks.store.targets import TargetStore
 from tests.conftest import fresh_settings
 from tests.support.fleet import Fleet, WorkerProcess, eventually
 
@@ -106,6 +107,9 @@ def test_a_target_that_goes_on_refusing_is_left_when_the_retries_are_used_up(pai
     result = echo().wait(timeout=30)
     assert (result["target"], result["attempts"]) == ("runpod:spare", 3)
     assert pair.endpoint("echo").counters().calls["run"] == {429: 2}
+    calls = TargetStore(pair.client, prefix="ryla").calls
+    wanted = {("runpod:echo", "run", "429"): 2, ("runpod:spare", "run", "200"): 1}
+    eventually(lambda: wanted.items() <= calls().items(), what="the fleet's calls")
 
 
 def test_a_job_goes_only_where_its_models_are(pair: Fleet) -> None:

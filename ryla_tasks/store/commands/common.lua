@@ -43,6 +43,8 @@
 --     alerted:WHAT      string  the same is not told again before this expires
 --     idx:all | idx:user:U | idx:kind:K | idx:endpoint:E | idx:state:S   zsets of job ids by creation
 --     counters          hash    what happened how often
+--     provider_calls    hash    how many calls were made, by "TARGET OPERATION HOW"; HOW is a status code, `none` for no
+--                               answer, or `repeated` for a call that was made once more
 --     recovery          hash    the burst of recovery that goes on: when it began and was last needed, and the
 --                               counters at its beginning
 --

@@ -73,6 +73,7 @@ for i, item in ipairs(a.items) do
       if item.retries then
         redis.call('HSET', job, 'retries', item.retries)
         count('retries')
+        count(item.old == 'submitting' and 'submit_retries' or 'job_retries')
       end
       if item.withdraw == true then expect('cancel', id, RESEND_FIRST_MS) end
       if item.withdraw == false and redis.call('HEXISTS', job, 'cancel') == 0 then unexpect('cancel', id) end

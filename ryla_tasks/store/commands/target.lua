@@ -40,6 +40,11 @@ if redis.call('GET', key('asked', a.target)) ~= a.right then return 0 end
 redis.call('SET', key('health', a.target), ARGV[2], 'EX', HEALTH_KEPT_S)
 return 1
 
+-- operation: add_calls allow-oom
+-- Calls that a process has made since it told the last time, by "TARGET OPERATION HOW".
+for name, n in pairs(cjson.decode(ARGV[1])) do redis.call('HINCRBY', key('provider_calls'), name, n) end
+return 1
+
 -- operation: alert allow-oom
 -- Tell the operator, once: while it goes on, and for `quiet_ms` after, the same is not told again. Returns 1 where told.
 local a = cjson.decode(ARGV[1])
