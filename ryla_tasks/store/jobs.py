@@ -290,11 +290,13 @@ class JobStore:
         ms, target = self._scripts.call("nudge", job_id)
         return wake_of(ms), target.decode()
 
-    def take_call(self, target: str, op: str, rate: Rate, *, lease_s: float, wanted: str) -> str | None:
+    def take_call(
+        self, target: str, op: str, rate: Rate, *, lease_s: float, wanted: str, patient: bool = False
+    ) -> str | None:
         """Take one call of a kind at a target, within its limits; returns what `give_call` gives back.
 
-        None where there may be none now: `wanted`, a member of the outbox, is moved there to when there may be one,
-        behind what was turned away before.
+        None where there may be none now: `wanted`, a member of the outbox, is moved there to when there may be one;
+        if it is `patient`, behind all of that sort that was turned away before.
         """
         wish = {
             "target": target,
@@ -304,6 +306,7 @@ class JobStore:
             "at_once": rate.under_way,
             "lease_ms": round(lease_s * 1000),
             "wanted": wanted,
+            "patient": patient,
             "pass": secrets.token_hex(8),
         }
         given: bytes | None = self._scripts.call("take_call", dumps(wish))

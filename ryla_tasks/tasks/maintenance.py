@@ -34,7 +34,8 @@ def cancel_job(app: Celery, job_id: str) -> None:
     runtime = runtime_of(app)
     record, _now = runtime.store.load(job_id)
     if record.state in POLLED and record.remote_id and _is_to_stop(runtime, record):
-        with _call(runtime, record.target, f"cancel|{job_id}") as admitted:
+        # Thousands may leave a target together; whoever wants his job stopped does not wait behind them.
+        with _call(runtime, record.target, f"cancel|{job_id}", patient=not record.cancel) as admitted:
             if not admitted:
                 return
             _cancel(runtime, record.target, record.remote_id)
@@ -96,11 +97,11 @@ def _is_to_stop(runtime: Runtime, record: JobRecord) -> bool:
 
 
 @contextmanager
-def _call(runtime: Runtime, target: str, wanted: str) -> Iterator[bool]:
+def _call(runtime: Runtime, target: str, wanted: str, *, patient: bool = False) -> Iterator[bool]:
     """A cancel within the limits of the target. False means that there is none now: what is `wanted` stands in the
     outbox, for when there may be one."""
     rate = runtime.cancel_rate(runtime.target(target))
-    pass_ = runtime.store.take_call(target, "cancel", rate, lease_s=_CALL_LEASE_S, wanted=wanted)
+    pass_ = runtime.store.take_call(target, "cancel", rate, lease_s=_CALL_LEASE_S, wanted=wanted, patient=patient)
     try:
         yield pass_ is not None
     finally:

@@ -2,7 +2,8 @@
 
 -- operation: take_call allow-oom
 -- Take one call. Returns the pass that `give_call` gives back, or nil where there may be none now: what is wanted is
--- looked at again when there may be, each of those turned away behind the one before.
+-- looked at again when there may be: what is `patient` behind all that was turned away before, and so that something is
+-- left for what is not.
 local a = cjson.decode(ARGV[1])
 local busy = key('busy', a.target, a.op)
 redis.call('ZREMRANGEBYSCORE', busy, '-inf', int(NOW))
@@ -12,8 +13,11 @@ if room > 0 then
   redis.call('ZADD', busy, int(after_ms(a.lease_ms)), a.pass)
   return a.pass
 end
-local later = math.max(meter(a.target, a.op .. '-later'), NOW + wait * 1000) + 1000000 / a.per_s
-set_meter(a.target, a.op .. '-later', later)
+local later = NOW + math.max(wait, CALLS_FULL_MS) * 1000
+if a.patient then
+  later = math.max(meter(a.target, a.op .. '-later'), later) + 1250000 / a.per_s
+  set_meter(a.target, a.op .. '-later', later)
+end
 redis.call('ZADD', key('outbox'), 'XX', int(later), a.wanted)
 return nil
 
