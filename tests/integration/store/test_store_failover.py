@@ -40,7 +40,8 @@ def shut(world: World, target: str, for_s: float = 60) -> None:
 
 def watch(world: World, target: str, **fields: object) -> None:
     targets = TargetStore(world.client, prefix="ryla")
-    look = targets.look(target, ask_every_s=0.001)
+    world.client.delete(f"ryla:asked:{target}")
+    look = targets.look(target, ask_every_s=30)
     seen = Watch(world.now(), Health(world.now()))
     assert targets.record_health(target, look.right, replace(seen, **fields))  # type: ignore[arg-type]
 
