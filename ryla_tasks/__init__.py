@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from ryla_tasks.job import Job, list_jobs
     from ryla_tasks.settings import configure, get_settings
     from ryla_tasks.tasks.base import ServerlessTask
-    from ryla_tasks.tasks.plan import JobPlan
+    from ryla_tasks.tasks.plan import FallbackPlan, JobPlan
 
 __all__ = [
+    "FallbackPlan",
     "Job",
     "JobPlan",
     "ServerlessTask",
@@ -37,6 +38,7 @@ __all__ = [
 
 #: Where each public name lives. Loaded when first used, so that `import ryla_tasks.errors` does not load Celery.
 _HOMES = {
+    "FallbackPlan": "tasks.plan",
     "Job": "job",
     "JobPlan": "tasks.plan",
     "ServerlessTask": "tasks.base",

@@ -6,6 +6,7 @@ import datetime
 from typing import Any
 
 from ryla_tasks.jobs.ending import raised
+from ryla_tasks.jobs.falling_back import lines_of
 from ryla_tasks.jobs.progress import progress_of
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.store.events import Event
@@ -37,6 +38,7 @@ def job_document(record: JobRecord, now: float) -> dict[str, Any]:
         "ended": moment(record.ended),
         "attempt": record.attempt,
         "retries": record.retries,
+        "fallbacks": lines_of(record),
         "target": record.target,
         "remote_id": record.remote_id,
         "cancel": str(record.cancel) if record.cancel else None,

@@ -52,6 +52,7 @@ def _print_record(record: JobRecord) -> None:
 
 def _rows(record: JobRecord) -> list[tuple[str, Any]]:
     from ryla_tasks.cli.documents import error_document, local_time
+    from ryla_tasks.jobs.falling_back import lines_of
     from ryla_tasks.jobs.progress import progress_of
 
     spec, progress = record.spec, progress_of(record, time.time())
@@ -68,6 +69,7 @@ def _rows(record: JobRecord) -> list[tuple[str, Any]]:
         ("Tags", ", ".join(spec.tags)),
         ("Priority", spec.priority),
         ("Attempt", f"{record.attempt} (retries {record.retries} of {spec.max_retries})"),
+        *((f"Fallback, {one['kind']}", f"{one['from']} -> {one['to']} ({one['why']})") for one in lines_of(record)),
         ("Created", local_time(record.created)),
         ("Submitted", local_time(record.submitted)),
         ("Ended", local_time(record.ended)),

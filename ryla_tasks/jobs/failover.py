@@ -8,15 +8,15 @@ for a reason that is the target's own. A job whose submit has no answer never le
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from ryla_tasks.errors import Category, EndpointNotFound, ProviderError, Unauthorized
+from ryla_tasks.jobs.fallback import Fallback, FallbackKind
 from ryla_tasks.jobs.record import JobRecord, Observed
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
 from ryla_tasks.jobs.runs import spent_ms
 from ryla_tasks.jobs.states import State
 
-__all__ = ["is_the_targets", "moved", "moves", "withdrawn"]
+__all__ = ["is_the_targets", "moved", "withdrawn"]
 
 _LEAVING = "No GPU has come; moving to another endpoint"
 _MOVED = "Trying another GPU endpoint"
@@ -53,17 +53,8 @@ def moved(record: JobRecord, why: str, now: float) -> JobRecord:
     return record.with_(
         state=State.QUEUED,
         retries=0,
-        left=(*record.left, (record.target, why)),
+        fallbacks=(*record.fallbacks, Fallback(FallbackKind.ENDPOINT, record.target, "", why, record.attempt)),
         observed=observed,
         remote_id="",
         submitted=0.0,
     )
-
-
-def moves(record: JobRecord) -> list[dict[str, Any]]:
-    """The targets that a job has left, each with the one that came after it, for its result."""
-    targets = [*(target for target, _why in record.left), record.target]
-    return [
-        {"kind": "endpoint", "from": targets[place], "to": targets[place + 1], "why": why}
-        for place, (_target, why) in enumerate(record.left)
-    ]

@@ -31,6 +31,7 @@ from ryla_tasks.jobs.backoff import retry_delay
 from ryla_tasks.jobs.breaker import Call, Outcome, outcome_of
 from ryla_tasks.jobs.ending import described, result_ending
 from ryla_tasks.jobs.failover import is_the_targets, moved, withdrawn
+from ryla_tasks.jobs.falling_back import alternative_for, fallen_back, told_of_the_first
 from ryla_tasks.jobs.observation import (
     Collected,
     Missing,
@@ -129,7 +130,8 @@ class Decision:
 
     `output` is the remote output to keep until it is collected; `outcome` what the observation says of the target.
     `orphaned` says that the remote job may go on without its job, and has to be cancelled. `withdraw` says that the
-    remote job is to be cancelled because its job goes elsewhere, or (False) not any more.
+    remote job is to be cancelled because its job goes elsewhere, or (False) not any more. `fallback_input` is where,
+    among the job's other inputs, the one lies that takes its input's place.
     """
 
     record: JobRecord
@@ -140,6 +142,7 @@ class Decision:
     outcome: Outcome | None = None
     orphaned: bool = False
     withdraw: bool | None = None
+    fallback_input: int | None = None
 
 
 def advance(record: JobRecord, observation: Observation, now: float, around: Surroundings) -> Decision:
@@ -179,10 +182,12 @@ def _decided(record: JobRecord, observation: Observation, now: float, around: Su
 
 
 def _refused(record: JobRecord, error: ProviderError, now: float, around: Surroundings) -> Decision:
-    """The endpoint surely did not take the job. When it has been asked often enough, another target may be."""
+    """The endpoint surely did not take the job. When it has been asked often enough, another target may be, and only
+    then another input: it is not to blame."""
     failed = verdict.submit_refused(error)
     decision = _retry_or_end(record, failed, error, now, around)
-    if not decision.record.state.ended or record.cancel or not around.elsewhere or not is_the_targets(error):
+    over = decision.record.state.ended or decision.fallback_input is not None
+    if not over or record.cancel or not around.elsewhere or not is_the_targets(error):
         return decision
     return _moved(record, str(failed.info["code"]), now)
 
@@ -375,14 +380,12 @@ def _uncollected(record: JobRecord, reason: str, now: float) -> Decision:
 
 def _retry_or_end(record: JobRecord, error: JobError, cause: Exception, now: float, around: Surroundings) -> Decision:
     """Try again with a new attempt where the task's rule, or else the verdict, allows it, within the budget, and nobody
-    wants the job to stop."""
+    wants the job to stop; else with a fallback, if there is one that helps."""
     crashes = crashes_with(record, error)
     if crashes >= MOST_CRASHES and verdict.is_crash(error):
-        return _end(record, verdict.poison_input(error, crashes), now)
-    if record.cancel or record.retries >= record.spec.max_retries:
-        return _end(record, error, now)
-    if not around.may_retry(cause) and not (around.may_resubmit(cause) and worth_another(record, cause)):
-        return _end(record, error, now)
+        return _fall_back_or_end(record, verdict.poison_input(error, crashes), crashes, now)
+    if not _may_try_again(record, error, cause, around):
+        return _fall_back_or_end(record, error, crashes, now)
     retry_after = cause.retry_after if isinstance(cause, ProviderError) else None
     delay = retry_delay(record.spec, record.retries, retry_after=retry_after, draw=around.draw)
     observed = Observed(
@@ -398,6 +401,24 @@ def _retry_or_end(record: JobRecord, error: JobError, cause: Exception, now: flo
     return Decision(record, Step.SUBMIT, delay, "retry")
 
 
+def _may_try_again(record: JobRecord, error: JobError, cause: Exception, around: Surroundings) -> bool:
+    if record.cancel or record.retries >= record.spec.max_retries:
+        return False
+    if not verdict.may_pass(error) and alternative_for(record, error):
+        # The same input would fail again, whatever the task's rule says.
+        return False
+    return around.may_retry(cause) or (around.may_resubmit(cause) and worth_another(record, cause))
+
+
+def _fall_back_or_end(record: JobRecord, error: JobError, crashes: int, now: float) -> Decision:
+    """Go on with the next fallback that helps against this failure: no retry, and with its own retries before it."""
+    found = fallen_back(record, error, crashes, now)
+    if found is None:
+        return _end(record, error, now)
+    after, place = found
+    return Decision(after, Step.SUBMIT, event="fallback", fallback_input=place)
+
+
 def _billed(record: JobRecord, job: RemoteJob, now: float) -> JobRecord:
     """The record with what an ended remote job reports: its times, and a restart that no poll has seen."""
     return record.with_(observed=known(record.observed, job, now))
@@ -405,8 +426,7 @@ def _billed(record: JobRecord, job: RemoteJob, now: float) -> JobRecord:
 
 def _end(record: JobRecord, error: JobError, now: float) -> Decision:
     """End a job without a result. Where it was to stop anyway, that is how it ended."""
-    if record.cancel:
-        error = cancelled(record)
+    error = cancelled(record) if record.cancel else told_of_the_first(error, record)
     state = _END_STATES.get(type(error), State.FAILED)
     observed = replace(record.observed, message="")
     record = record.with_(state=state, observed=observed, ended=now, ending=described(error))

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
+from ryla_tasks.jobs.alternative import Alternative
+from ryla_tasks.jobs.fallback import Fallback, FallbackKind
 from ryla_tasks.jobs.states import Priority, State
 
 __all__ = ["CancelReason", "JobRecord", "JobSpec", "Observed", "OnUnknown"]
@@ -44,7 +46,11 @@ class CancelReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What was asked for. Times are seconds. Nothing here changes after the job is accepted."""
+    """What was asked for. Times are seconds. Nothing here changes after the job is accepted, but by a fallback.
+
+    `fallbacks` are those that the job may still take, in their order. The one it takes puts its own `seed`, `label`,
+    `expected_images` and `expected_run_s` here, so that these are always those of the present input.
+    """
 
     task: str
     kind: str
@@ -74,12 +80,14 @@ class JobSpec:
     label: str = ""
     #: Nobody asks Celery for the result: what would be kept there for a job under way would stay for good.
     ignore_result: bool = False
+    fallbacks: tuple[Alternative, ...] = ()
 
     def to_json(self) -> str:
         """As JSON, without what equals the default."""
         return json.dumps(
             {name: getattr(self, name) for name, default in _SPEC_DEFAULTS if getattr(self, name) != default},
             separators=(",", ":"),
+            default=Alternative.to_json,
         )
 
     @classmethod
@@ -87,6 +95,8 @@ class JobSpec:
         """Read what `to_json` wrote; fields of a newer version are ignored."""
         raw = json.loads(text)
         known = {name: raw[name] for name in raw.keys() & _SPEC_NAMES}
+        if "fallbacks" in known:
+            known["fallbacks"] = tuple(Alternative.of(kept) for kept in known["fallbacks"])
         known["tags"] = tuple(known.get("tags", ()))
         known["only"] = tuple(known.get("only", ()))
         known["priority"] = Priority(known.get("priority", Priority.NORMAL))
@@ -161,10 +171,10 @@ _OBSERVED_NAMES = frozenset(name for name, _ in _OBSERVED_DEFAULTS)
 class JobRecord:
     """A job as it stands. Times are seconds since the epoch by the clock of Redis, 0 where not yet.
 
-    `attempt` counts submits, from 1; `retries` counts those made because an earlier one failed.
+    `attempt` counts submits, from 1; `retries` counts those made because an earlier one failed, since the last of the
+    `fallbacks`, which are those taken so far.
     `unanswered` names attempts that were made again because their submit's answer was lost, with their targets;
-    `watched` is until when somebody follows the job's progress; `left` names the targets that the job has left for
-    another, each with the reason. `ending` is set at
+    `watched` is until when somebody follows the job's progress. `ending` is set at
     an end, and is either a result or a described error (see `ryla_tasks.jobs.ending`).
     """
 
@@ -185,9 +195,14 @@ class JobRecord:
     delivered: float = 0.0
     alias_of: str = ""
     unanswered: tuple[tuple[int, str], ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
     watched: float = 0.0
-    left: tuple[tuple[str, str], ...] = ()
     ending: dict[str, Any] | None = None
+
+    @property
+    def left(self) -> tuple[tuple[str, str], ...]:
+        """The targets that the job has left for another, each with the reason."""
+        return tuple((line.source, line.why) for line in self.fallbacks if line.kind is FallbackKind.ENDPOINT)
 
     def with_(self, **changes: Any) -> JobRecord:
         """A copy with some fields changed."""

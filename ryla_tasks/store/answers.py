@@ -68,6 +68,7 @@ class NewJob:
     """A job to create. `input_json` is the endpoint's input as JSON, `envelope` the Celery message that runs it.
 
     `message` is that message as a Redis list and what is pushed to it, where it goes out with the record.
+    `other_inputs` are those that the spec's `fallbacks` name by their place here, each as JSON.
     """
 
     job_id: str
@@ -80,6 +81,7 @@ class NewJob:
     in_canvas: bool = False
     recorded: bool = True
     message: tuple[str, str] | None = None
+    other_inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ryla_tasks.jobs.fallback import Fallback
 from ryla_tasks.jobs.progress import progress_of
 from ryla_tasks.jobs.record import CancelReason, JobRecord, JobSpec, Observed
 from ryla_tasks.jobs.states import State
@@ -17,7 +18,7 @@ __all__ = ["RECORD_FIELDS", "Meta", "decode_record", "dumps", "event_json", "pac
 #: The fields of a record, in the order in which `commands/common.lua` returns them (its FIELDS).
 RECORD_FIELDS = (
     "spec", "state", "attempt", "retries", "target", "remote_id", "correlation_id", "cancel", "observed", "created",
-    "submitted", "ended", "deliveries", "delivered", "alias_of", "ending", "unanswered", "watched", "left",
+    "submitted", "ended", "deliveries", "delivered", "alias_of", "ending", "unanswered", "watched", "fallbacks",
 )  # fmt: skip
 
 #: Inputs shorter than this are kept as they are: compressing them costs more than it saves.
@@ -46,7 +47,7 @@ def unpack_input(packed: bytes) -> Any:
 def decode_record(job_id: str, fields: Sequence[bytes | None]) -> JobRecord:
     """A record from the fields that `commands/common.lua` returns, in the order of its FIELDS."""
     (spec, state, attempt, retries, target, remote_id, correlation_id, cancel, observed, created, submitted, ended,
-     deliveries, delivered, alias_of, ending, unanswered, watched, left) = fields  # fmt: skip
+     deliveries, delivered, alias_of, ending, unanswered, watched, fallbacks) = fields  # fmt: skip
     return JobRecord(
         job_id=job_id,
         spec=JobSpec.from_json(spec or b"{}"),
@@ -65,13 +66,13 @@ def decode_record(job_id: str, fields: Sequence[bytes | None]) -> JobRecord:
         delivered=_seconds(delivered),
         alias_of=_text(alias_of),
         unanswered=tuple((number, target) for number, target in json.loads(unanswered)) if unanswered else (),
+        fallbacks=tuple(Fallback.of(kept) for kept in json.loads(fallbacks)) if fallbacks else (),
         watched=_seconds(watched),
-        left=tuple((target, why) for target, why in json.loads(left)) if left else (),
         ending=json.loads(ending) if ending else None,
     )
 
 
-def event_json(kind: str, record: JobRecord, now: float, **more: Any) -> str:
+def event_json(kind: str, record: JobRecord, now: float, /, **more: Any) -> str:
     """An event of a job's stream: what happened, and how the job stands after it."""
     return dumps({"type": kind, **progress_of(record, now).to_json(), **more})
 

@@ -24,9 +24,10 @@ def settle_item(before: JobRecord, decision: Decision, now: float, meta: Meta) -
         "in_ms": round(decision.in_s * 1000),
         **_changes(before, after),
         **_orders(before, decision),
+        **_fallback(before, decision),
     }
     if decision.event:
-        item["event"] = event_json(decision.event, after, now)
+        item["event"] = event_json(decision.event, after, now, **_told(before, after))
         if after.ending is None and not after.spec.ignore_result:
             item["meta"] = meta.of(after, now)
     return item
@@ -37,15 +38,34 @@ def _changes(before: JobRecord, after: JobRecord) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if after.observed != before.observed:
         changes["observed"] = after.observed.to_json()
-    if after.left != before.left:
-        changes["left"] = dumps(after.left)
-    elif after.retries != before.retries:
+    if after.retries != before.retries:
         changes["retries"] = after.retries
     if after.unanswered != before.unanswered:
         changes["unanswered"] = dumps(after.unanswered)
     if after.ending is not None:
         changes["ending"] = json.dumps(after.ending)
     return changes
+
+
+def _fallback(before: JobRecord, decision: Decision) -> dict[str, Any]:
+    """What takes the place of what has failed."""
+    after = decision.record
+    if after.fallbacks == before.fallbacks:
+        return {}
+    fallback: dict[str, Any] = {
+        "kind": after.fallbacks[-1].kind,
+        "taken": dumps([line.kept() for line in after.fallbacks]),
+    }
+    if decision.fallback_input is not None:
+        only = dumps(after.spec.only) if after.spec.only else ""
+        fallback |= {"input": decision.fallback_input, "spec": after.spec.to_json(), "only": only}
+    return {"fallback": fallback}
+
+
+def _told(before: JobRecord, after: JobRecord) -> dict[str, str]:
+    """What the event says besides of a fallback. Which target comes next is not known yet."""
+    taken = after.fallbacks[len(before.fallbacks) :]
+    return {name: word for name, word in taken[-1].to_json().items() if word} if taken else {}
 
 
 def _orders(before: JobRecord, decision: Decision) -> dict[str, Any]:

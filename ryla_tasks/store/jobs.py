@@ -84,6 +84,8 @@ class JobStore:
             wish["unrecorded"] = True
         if spec.only:
             wish["only"] = dumps(spec.only)
+        if job.other_inputs:
+            wish["others"] = len(job.other_inputs)
         progress = progress_of(record, 0.0).to_json()
         word, job_id, *rest = self._scripts.call(
             "create",
@@ -93,6 +95,7 @@ class JobStore:
             spec.to_json(),
             dumps({"type": "created", **progress}),
             self._meta.value(job.job_id, progress),
+            *map(pack_input, job.other_inputs),
             *(job.message or ()),
         )
         return Created(Creation(word.decode()), job_id.decode(), deliveries_of(rest))
@@ -263,13 +266,15 @@ class JobStore:
     ) -> tuple[str, tuple[Delivery, ...]]:
         """Keep an earlier attempt that has completed after all; its sibling, if there is one, becomes an orphan.
 
-        Returns a word (`kept`, `same`: it is the job's own, `over`: the job has ended), and deliveries to send.
+        Returns a word (`kept`, `same`: it is the job's own, `over`: the job has ended, or has taken a fallback since),
+        and deliveries to send.
         """
         after = record.with_(state=State.COLLECTING, target=target, remote_id=remote_id)
         wish = {
             "id": record.job_id,
             "target": target,
             "remote_id": remote_id,
+            "fallbacks": len(record.fallbacks),
             "event": event_json("twin_kept", after, now),
             "meta": None if after.spec.ignore_result else self._meta.of(after, now),
         }

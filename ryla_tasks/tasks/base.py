@@ -14,6 +14,7 @@ The life of one, in messages:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from inspect import Parameter, signature
 from typing import Any, ClassVar
 
@@ -25,10 +26,12 @@ from kombu.utils.uuid import uuid
 from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import ConfigurationError, InvalidJob, JobError, StoreError, TransientError
 from ryla_tasks.jobs.lifecycle import Step
+from ryla_tasks.jobs.record import JobSpec
 from ryla_tasks.tasks import eager, enqueue
 from ryla_tasks.tasks.deliver import deliver
 from ryla_tasks.tasks.ends import AWAY, JobBackend
 from ryla_tasks.tasks.envelope import HEADER
+from ryla_tasks.tasks.fallbacks import alternatives_of
 from ryla_tasks.tasks.followers import fail_follower, is_follower
 from ryla_tasks.tasks.plan import JobOptions, JobPlan, build_spec, encode_input, split_options
 from ryla_tasks.tasks.runtime import runtime_of
@@ -169,8 +172,11 @@ class ServerlessTask(Task[Any, Any]):
         planned = self.run(*args, **kwargs)
         return planned if isinstance(planned, JobPlan) else JobPlan(planned)
 
-    def new_spec(self, plan: JobPlan, options: JobOptions) -> tuple[Any, str]:
-        """The job's spec and its input as JSON. Raises `InvalidJob` or `ConfigurationError`."""
+    def new_spec(self, plan: JobPlan, options: JobOptions) -> tuple[JobSpec, tuple[str, ...]]:
+        """The job's spec and its input as JSON, then those of its fallbacks.
+
+        Raises `InvalidJob` or `ConfigurationError`.
+        """
         settings = runtime_of(self.app).settings
         endpoint = settings.endpoint(plan.endpoint or self.endpoint)
         rules = {
@@ -180,7 +186,11 @@ class ServerlessTask(Task[Any, Any]):
             "jitter": self.retry_jitter,
         }
         webhook = settings.webhook_url is not None
-        return build_spec(self.name, plan, options, endpoint, rules, webhook=webhook), encode_input(plan)
+        spec, own = build_spec(self.name, plan, options, endpoint, rules, webhook=webhook), encode_input(plan)
+        if not plan.fallbacks:
+            return spec, (own,)
+        fallbacks, others = alternatives_of(plan, endpoint)
+        return replace(spec, fallbacks=fallbacks), (own, *others)
 
     def may_retry(self, error: Exception) -> bool:
         """Whether the task's rule lets a job try again after this error."""

@@ -49,15 +49,17 @@ def run_to_end(task: ServerlessTask, args: Sequence[Any], kwargs: Mapping[str, A
     """Run a job here and now; returns its result or raises its error."""
     runtime = runtime_of(task.app)
     options, rest = split_options(kwargs)
-    spec, input_json = task.new_spec(task.plan(*args, **rest), options)
+    spec, inputs = task.new_spec(task.plan(*args, **rest), options)
     # Nobody could find an unanswered submit again: there is no record that a webhook could name.
     spec = replace(spec, on_unknown=OnUnknown.FAIL)
     record = JobRecord(task.request.id or uuid(), spec, created=time.time())
     around = Surroundings(may_retry=task.may_retry, may_resubmit=task.may_resubmit, draw=random.uniform)
-    decision = Decision(record, Step.SUBMIT)
+    decision, payload = Decision(record, Step.SUBMIT), json.loads(inputs[0])
     while not decision.record.state.ended:
         time.sleep(decision.in_s)
-        decision = _step(runtime, decision, json.loads(input_json), around)
+        decision = _step(runtime, decision, payload, around)
+        if decision.fallback_input is not None:
+            payload = json.loads(inputs[1 + decision.fallback_input])
     ending = decision.record.ending or {}
     if "result" in ending:
         return ending["result"]
@@ -94,7 +96,8 @@ def _target(runtime: Runtime, record: JobRecord) -> str:
     """The first target that the job has not left, of those that have what it needs."""
     left, only = dict(record.left), record.spec.only
     targets = [target.id for target in runtime.settings.endpoint(record.spec.endpoint).targets]
-    return next((one for one in targets if one not in left and (not only or one in only)), targets[0])
+    able = [one for one in targets if not only or one in only] or targets
+    return next((one for one in able if one not in left), able[0])
 
 
 def _ask(runtime: Runtime, record: JobRecord) -> Observation:

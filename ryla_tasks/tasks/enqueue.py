@@ -53,13 +53,13 @@ def accept(
 ) -> AsyncResult[Any]:
     """Write the job's record and send its message; what stands for the wish comes back."""
     _check_installed(task)
-    spec, input_json = task.new_spec(plan, job_options)
+    spec, inputs = task.new_spec(plan, job_options)
     # Celery would subscribe to the result before it builds the message: a round trip that `get()` makes in any case,
     # and, while Redis is away, 20 seconds of waiting before the record could say so. So it is not told.
     ignored = options.pop("ignore_result", None)
     spec = replace(spec, ignore_result=bool(task.ignore_result if ignored is None else ignored))
     delay_s, start_by_s = take_times(task, options)
-    wish = _Wish(task, spec, input_json, job_id, delay_s, start_by_s, _digest(task, spec, given))
+    wish = _Wish(task, spec, inputs, job_id, delay_s, start_by_s, _digest(task, spec, given))
     result = _publish(task, wish, options, given)
     return result if wish.job_id == result.id else task.AsyncResult(wish.job_id)
 
@@ -86,10 +86,10 @@ def adopt(task: ServerlessTask, args: Any, kwargs: dict[str, Any]) -> None:
     """
     request: Any = task.request
     job_options, rest = split_options(kwargs)
-    spec, input_json = task.new_spec(task.plan(*args, **rest), job_options)
+    spec, inputs = task.new_spec(task.plan(*args, **rest), job_options)
     spec = replace(spec, ignore_result=bool(request.ignore_result or task.ignore_result))
     digest = _digest(task, spec, (args, kwargs))
-    wish = _Wish(task, spec, input_json, request.id, 0.0, None, digest, recorded=False)
+    wish = _Wish(task, spec, inputs, request.id, 0.0, None, digest, recorded=False)
     options = {**request.as_execution_options(), **(request.delivery_info or {})}
     options = {name: options[name] for name in options.keys() & _CARRIED}
     _publish(task, wish, options, (None, None))
@@ -126,7 +126,7 @@ class _Wish:
         self,
         task: ServerlessTask,
         spec: JobSpec,
-        input_json: str,
+        inputs: tuple[str, ...],
         job_id: str,
         delay_s: float,
         start_by_s: float | None,
@@ -136,7 +136,7 @@ class _Wish:
     ) -> None:
         self.task = task
         self.spec = spec
-        self.input_json = input_json
+        self.input_json, *self.other_inputs = inputs
         self.job_id = job_id
         self.delay_s = delay_s
         self.start_by_s = start_by_s
@@ -165,6 +165,7 @@ class _Wish:
             in_canvas=not self.recorded or _is_followed(embed) or bool(publish["headers"].get("group")),
             recorded=self.recorded,
             message=message,
+            other_inputs=tuple(self.other_inputs),
         )
         created = self._create(new)
         self.word, self.job_id = created.word, created.job_id

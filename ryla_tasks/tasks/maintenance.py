@@ -10,6 +10,7 @@ from celery import Celery
 
 from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import RateLimited, RemoteJobNotFound, RequestRejected
+from ryla_tasks.jobs.falling_back import has_present_input
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.remote import RemoteStatus
 from ryla_tasks.jobs.states import POLLED
@@ -74,8 +75,10 @@ def adopt_remote(app: Celery, job_id: str, attempt: int, remote_id: str) -> None
     logger.info("adopt.found job=%s attempt=%d remote=%s status=%s", job_id, attempt, remote_id, remote.status)
     crashpoint("after_adoption_ask_before_record")
     if attempt != record.attempt and remote.status is RemoteStatus.COMPLETED:
-        _word, deliveries = runtime.store.adopt_twin(record, target, remote_id, now)
-        send_deliveries(app, deliveries)
+        # The output of an input that a fallback has taken the place of is no result of the job as it stands.
+        if has_present_input(record, attempt):
+            _word, deliveries = runtime.store.adopt_twin(record, target, remote_id, now)
+            send_deliveries(app, deliveries)
         return
     # Of an attempt that was made again meanwhile it becomes an orphan, and is cancelled.
     accepted = runtime.store.accept(record.with_(attempt=attempt, target=target), remote_id, 0.0, now)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from celery import Celery
 
 from ryla_tasks.jobs.lifecycle import Decision, Step
+from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.store.answers import Claim, Settled
 from ryla_tasks.tasks.messages import send_poll, send_step
 
 __all__ = ["carry_out", "follow", "may_resubmit", "may_retry"]
+
+logger = logging.getLogger(__name__)
 
 
 def may_retry(app: Celery, task_name: str) -> Callable[[Exception], bool]:
@@ -37,8 +41,18 @@ def follow(app: Celery, settled: Settled, decisions: dict[str, Decision], *, own
     others = [delivery for delivery in settled.envelopes if delivery.job_id != own]
     for delivery in others:
         decision = decisions.get(delivery.job_id)
+        if decision is not None and decision.event == "fallback":
+            _log_fallback(decision.record)
         step = Step.SUBMIT if decision is not None and decision.step is Step.SUBMIT else Step.DELIVER
         send_step(app, delivery, step, countdown=decision.in_s if decision is not None else 0.0)
+
+
+def _log_fallback(record: JobRecord) -> None:
+    line = record.fallbacks[-1]
+    logger.warning(
+        "job.fallback job=%s endpoint=%s kind=%s from=%r to=%r why=%s",
+        record.job_id, record.spec.endpoint, line.kind, line.source, line.to, line.why,
+    )  # fmt: skip
 
 
 def carry_out(app: Celery, claim: Claim, decision: Decision, settled: Settled, *, own: str = "") -> None:

@@ -11,11 +11,23 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ryla_tasks.errors import InvalidJob, PayloadTooLarge
+from ryla_tasks.jobs.fallback import FallbackKind
+from ryla_tasks.jobs.falling_back import usual_codes
 from ryla_tasks.jobs.record import JobSpec, OnUnknown
 from ryla_tasks.jobs.states import Priority
 from ryla_tasks.settings import Endpoint
 
-__all__ = ["JobOptions", "JobPlan", "build_spec", "encode_input", "split_options", "wish_digest"]
+__all__ = [
+    "FallbackPlan",
+    "JobOptions",
+    "JobPlan",
+    "build_spec",
+    "encode_input",
+    "expected_run_s",
+    "split_options",
+    "targets_with",
+    "wish_digest",
+]
 
 #: RunPod refuses a /run payload over 10 MB (operation-reference.mdx); what we add to the input fits in the rest.
 MOST_INPUT_BYTES = 10 * 1024 * 1024 - 4_096
@@ -47,7 +59,7 @@ class JobPlan:
 
     The rest helps to judge and to tell: how many images must come back (None: cannot be known), the seed that was
     used, how long a run takes, a short public name for what it is, and the model files that it needs, which decide to
-    which targets it may go.
+    which targets it may go. `fallbacks` are tried in their order where the input fails for good.
     """
 
     input: Mapping[str, Any]
@@ -57,6 +69,29 @@ class JobPlan:
     expected_run_s: float | None = None
     label: str = ""
     needs: tuple[str, ...] = ()
+    fallbacks: tuple[FallbackPlan, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackPlan:
+    """What to try where a job has failed with one of the codes `on` and the same input would fail again.
+
+    `on` are codes of docs/errors.md; None stands for a missing model or node, too little GPU memory, and the execution
+    time-out. `plan` may have fallbacks of its own, for its own failures. Results, events and the log tell `kind`
+    (`workflow`; `model` for the same workflow with other model files), and what was taken in place of what: `to`
+    instead of `source`, which are the plans' labels where they are not given.
+    """
+
+    plan: JobPlan
+    on: Sequence[str] | None = None
+    kind: FallbackKind | str = FallbackKind.WORKFLOW
+    source: str = ""
+    to: str = ""
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The codes of the failures that it is tried after."""
+        return usual_codes(FallbackKind(self.kind)) if self.on is None else tuple(self.on)
 
 
 def split_options(kwargs: Mapping[str, Any]) -> tuple[JobOptions, dict[str, Any]]:
@@ -143,27 +178,44 @@ def build_spec(
         poll_min_s=endpoint.poll_min_s,
         poll_max_s=endpoint.poll_max_s,
         retention_s=endpoint.retention_s,
-        expected_run_s=plan.expected_run_s or 15.0,
+        expected_run_s=expected_run_s(plan),
         price_per_s=target.price_per_s or 0.0,
         webhook=webhook,
-        only=_only(endpoint, plan.needs),
+        only=_only(endpoint, plan),
         expected_images=plan.expected_images,
         seed=plan.seed,
         label=plan.label,
     )
 
 
-def _only(endpoint: Endpoint, needs: Sequence[str]) -> tuple[str, ...]:
-    """The targets that have what a job needs, or nothing where all have. Raises `InvalidJob` where none has."""
+def expected_run_s(plan: JobPlan) -> float:
+    """How many seconds one run of a plan is likely to take."""
+    return plan.expected_run_s or 15.0
+
+
+def targets_with(endpoint: Endpoint, needs: Sequence[str]) -> tuple[str, ...] | None:
+    """The targets that have what a job needs; nothing where all have, None where none has."""
     fit = [target.id for target in endpoint.targets if not target.lacks(needs)]
     if not fit:
-        missing = ", ".join(endpoint.primary.lacks(needs))
-        raise InvalidJob(
-            f"workflow: no target of the endpoint {endpoint.name!r} has all the models that it needs; "
-            f"{endpoint.primary.id} lacks {missing}",
-            field="workflow",
-        )
+        return None
     return () if len(fit) == len(endpoint.targets) else tuple(fit)
+
+
+def _only(endpoint: Endpoint, plan: JobPlan) -> tuple[str, ...]:
+    """The targets that a job may go to, nothing for all. Raises `InvalidJob` where none has what it needs, unless it
+    can fall back to what some target has: then it is sent to learn that."""
+    only = targets_with(endpoint, plan.needs)
+    if only is not None:
+        return only
+    for fallback in plan.fallbacks:
+        if "missing_model" in fallback.codes and targets_with(endpoint, fallback.plan.needs) is not None:
+            return ()
+    missing = ", ".join(endpoint.primary.lacks(plan.needs))
+    raise InvalidJob(
+        f"workflow: no target of the endpoint {endpoint.name!r} has all the models that it needs; "
+        f"{endpoint.primary.id} lacks {missing}",
+        field="workflow",
+    )
 
 
 def _on_unknown(endpoint: Endpoint, *, webhook: bool) -> OnUnknown:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ryla_tasks.artifacts import Artifact, DecodedOutput
 from ryla_tasks.jobs.cost import estimate
-from ryla_tasks.jobs.failover import moves
+from ryla_tasks.jobs.falling_back import lines_of
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.remote import RemoteJob
 
@@ -23,11 +23,12 @@ def build_result(
     delay_ms = remote.delay_ms if remote.delay_ms is not None else observed.delay_ms
     return {
         "job_id": record.job_id,
+        "label": record.spec.label,
         "endpoint": record.spec.endpoint,
         "target": record.target,
         "remote_id": record.remote_id,
         "attempts": record.attempt,
-        "fallbacks": moves(record),
+        "fallbacks": lines_of(record),
         "seed": record.spec.seed,
         "artifacts": [artifact.to_json() for artifact in artifacts],
         "data": decoded.data,

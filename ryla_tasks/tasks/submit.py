@@ -169,7 +169,9 @@ def _send(app: Celery, runtime: Runtime, claim: Claim) -> None:
 
 
 def _payload(runtime: Runtime, claim: Claim) -> dict[str, Any]:
-    job_input: dict[str, Any] = claim.payload
+    job_input: dict[str, Any] | None = claim.payload
+    if job_input is None:
+        raise InvalidJob("the job's input is gone from the store", field="input")
     if not runtime.settings.endpoint(claim.record.spec.endpoint).correlate:
         return job_input
     return {**job_input, CORRELATION_KEY: _correlation(runtime, claim.record)}

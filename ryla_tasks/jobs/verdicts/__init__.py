@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ryla_tasks.jobs.verdicts.call_rows import SUBMIT
 from ryla_tasks.jobs.verdicts.failures import (
     Absence,
     Absent,
@@ -16,9 +17,11 @@ from ryla_tasks.jobs.verdicts.report import NOTHING, Report, read_report
 from ryla_tasks.jobs.verdicts.row import Row
 from ryla_tasks.jobs.verdicts.table import ROWS
 from ryla_tasks.jobs.verdicts.verdict import Next, Verdict
+from ryla_tasks.jobs.verdicts.worker_rows import WORKER
 
 __all__ = [
     "CRASHES",
+    "FOLLOWED",
     "Absence",
     "Absent",
     "Failure",
@@ -34,6 +37,11 @@ __all__ = [
 
 #: Codes of failures that may be the input's doing.
 CRASHES = frozenset(row.code for seam in ROWS for row in seam.rows if row.crash)
+
+#: Codes of failures that another attempt may follow: the remote job is surely over, and nobody wanted it to be.
+FOLLOWED = frozenset(
+    row.code for seam in (SUBMIT, WORKER) for row in seam.rows if row.next in (Next.RETRY, Next.FAIL)
+) - {"remote_cancelled"}
 
 
 def judge(failure: Failure) -> Verdict:

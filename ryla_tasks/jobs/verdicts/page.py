@@ -39,6 +39,8 @@ _TAIL = """\
 - *Crash* marks what an input may cause. Once two GPU workers broke off over a job it ends with the code `poison_input`,
   whatever its task lists. Runs that RunPod repeated by itself before an attempt ended so count too.
 - What an endpoint does not know any more is not tried again, because it may still run and be paid for.
+- Where no other attempt may follow, a job takes its next fallback that lists the code (see `fallbacks.md`): permanent
+  and fatal failures at once, others when their attempts are used up.
 
 ## Other ends
 

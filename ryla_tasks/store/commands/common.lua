@@ -8,6 +8,7 @@
 -- Keys under the prefix:
 --     job:ID            hash    the record
 --     input:ID          string  the job's input, compressed; gone once the job has ended
+--     fallbacks:ID      list    inputs that may take its place, for a job with fallbacks; goes with it
 --     envelope:ID       string  the whole Celery message, to send it again; gone once delivered
 --     output:ID         string  a small remote output, kept until it is collected
 --     events:ID         stream  what happened, capped
@@ -214,7 +215,7 @@ local function finish(id, from, to, ending, observed, event, out)
   move(id, from, to)
   redis.call('HSET', job, 'ending', ending, 'ended', int(NOW))
   if observed then redis.call('HSET', job, 'observed', observed) end
-  redis.call('DEL', key('input', id), key('output', id))
+  redis.call('DEL', key('input', id), key('fallbacks', id), key('output', id))
   redis.call('ZREM', key('deadlines'), id, 'start|' .. id)
   unexpect('cancel', id)
   place('deliver', id, 0)
@@ -308,7 +309,7 @@ local POLLED = {waiting = true, starting = true, running = true}
 local OPEN = {queued = true, submitting = true, unknown = true, waiting = true, starting = true, running = true}
 
 local FIELDS = {'spec', 'state', 'attempt', 'retries', 'target', 'remote_id', 'correlation_id', 'cancel', 'observed',
-  'created', 'submitted', 'ended', 'deliveries', 'delivered', 'alias_of', 'ending', 'unanswered', 'watched', 'left'}
+  'created', 'submitted', 'ended', 'deliveries', 'delivered', 'alias_of', 'ending', 'unanswered', 'watched', 'fallbacks'}
 
 local function record(id) return redis.call('HMGET', key('job', id), unpack(FIELDS)) end
 
@@ -332,7 +333,8 @@ local function drop(id)
     redis.call('ZREM', key('idx', 'state', f[4]), id)
     if f[5] then redis.call('DEL', key('idem', f[5])) end
   end
-  redis.call('DEL', key('job', id), key('input', id), key('output', id), key('envelope', id), key('events', id))
+  redis.call('DEL', key('job', id), key('input', id), key('fallbacks', id), key('output', id), key('envelope', id),
+    key('events', id))
 end
 
 -- Note that a job is to stop, and how it ends then; the first reason stands.

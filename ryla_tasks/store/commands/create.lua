@@ -2,7 +2,8 @@
 
 -- operation: create
 -- Accept a job: write its record, its input and its message, due to be submitted. Returns {word, id}.
--- The large texts come as they are: to put them into the JSON of the rest would encode and decode them once more.
+-- The large texts come as they are: to put them into the JSON of the rest would encode and decode them once more. After
+-- them come the `others`, so many inputs of fallbacks, and last the message, if it goes out here.
 local a, input, message, spec, event, progress = cjson.decode(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local job = key('job', a.id)
 if redis.call('EXISTS', job) == 1 then return {'exists', a.id} end
@@ -45,9 +46,11 @@ if twin then
   return {'alias', a.id}
 end
 redis.call('SET', key('input', a.id), input)
+local others = a.others or 0
+if others > 0 then redis.call('RPUSH', key('fallbacks', a.id), unpack(ARGV, 7, 6 + others)) end
 place('submit:' .. a.endpoint, a.id, a.delay_ms)
 if a.deadline_ms then redis.call('ZADD', key('deadlines'), after_ms(a.deadline_ms), a.id) end
 if a.start_by_ms then redis.call('ZADD', key('deadlines'), after_ms(a.start_by_ms), 'start|' .. a.id) end
 -- Where the broker is this database, the message is in its queue in the same moment as the record.
-if ARGV[7] then redis.call('LPUSH', ARGV[7], ARGV[8]) end
+if ARGV[7 + others] then redis.call('LPUSH', ARGV[7 + others], ARGV[8 + others]) end
 return {'created', a.id}

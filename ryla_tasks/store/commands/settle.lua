@@ -3,8 +3,11 @@
 -- operation: settle allow-oom
 -- Carry out what was decided about claimed jobs. Returns {ms until a poll message is due or -1, words, deliveries}.
 --   a = {from, fence, items, target?, last?, hold_ms?}
---   item = {id, old, new, to, in_ms, observed?, retries?, left?, withdraw?, unanswered?, event?, meta?, ending?, keep?,
+--   item = {id, old, new, to, in_ms, observed?, retries?, fallback?, withdraw?, unanswered?, event?, meta?, ending?, keep?,
 --     output?, orphan?, message?}
+--   fallback = {kind, taken, input?, spec?, only?}
+-- `taken` are all fallbacks so far. Where the new one is another input, `input` is its place among the job's other inputs,
+-- and `spec` and `only` go with it.
 -- `message` asks for the job's envelope, to send the message of its next step; `sample` is a target and what to add to
 -- its history; `outcome` is a target, a call and 1 where it went wrong, for the target's breaker.
 local a = cjson.decode(ARGV[1])
@@ -15,6 +18,18 @@ local function stopping(job, item)
   if item.new == 'completed' or not (item.ending or item.new == 'queued') then return end
   local stop = redis.call('HGET', job, 'stop')
   return stop and cjson.decode(stop)
+end
+
+-- Something takes the place of what has failed: another target for the same input, or another input.
+local function fall_back(id, fallback)
+  local job = key('job', id)
+  redis.call('HSET', job, 'fallbacks', fallback.taken)
+  count('fallbacks')
+  if fallback.kind == 'endpoint' then count('failovers') end
+  if not fallback.input then return end
+  redis.call('HSET', job, 'spec', fallback.spec, 'only', fallback.only)
+  -- Where it is gone, no input is better than the one that has failed.
+  redis.call('SET', key('input', id), redis.call('LINDEX', key('fallbacks', id), fallback.input) or '')
 end
 
 local due = key('due', a.from)
@@ -66,15 +81,15 @@ for i, item in ipairs(a.items) do
         redis.call('HSET', job, 'remote_id', '', 'submitted', 0)
         unexpect('cancel', id)
       end
-      if item.left then
-        redis.call('HSET', job, 'left', item.left, 'retries', 0)
-        count('failovers')
-      end
       if item.retries then
         redis.call('HSET', job, 'retries', item.retries)
-        count('retries')
-        count(item.old == 'submitting' and 'submit_retries' or 'job_retries')
+        -- After a fallback they are counted anew: that is no retry.
+        if item.retries > 0 then
+          count('retries')
+          count(item.old == 'submitting' and 'submit_retries' or 'job_retries')
+        end
       end
+      if item.fallback then fall_back(id, item.fallback) end
       if item.withdraw == true then expect('cancel', id, RESEND_FIRST_MS) end
       if item.withdraw == false and redis.call('HEXISTS', job, 'cancel') == 0 then unexpect('cancel', id) end
       if item.unanswered then

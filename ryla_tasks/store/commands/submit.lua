@@ -52,22 +52,27 @@ local function is_fit(target)
 end
 
 -- Where a job goes: to the first target that it has not left, that has what it needs, and that is fit; else to the first
--- of them, to wait there. What is known of health is not asked for anew: a first submit does not wait for that.
+-- of them, to wait there; where it has left them all, to the first that has what it needs. What is known of health is not asked for anew: a first submit does not wait for that.
 local function target_of(id)
   if #a.targets == 1 then return a.targets[1] end
-  local f, left, only, first = redis.call('HMGET', key('job', id), 'left', 'only'), {}, nil, nil
-  for _, one in ipairs(f[1] and cjson.decode(f[1]) or {}) do left[one[1]] = true end
-  if f[2] then
+  local f, left, only, first, able = redis.call('HMGET', key('job', id), 'fallbacks', 'only'), {}, nil, nil, nil
+  for _, one in ipairs(f[1] and cjson.decode(f[1]) or {}) do
+    if one.kind == 'endpoint' then left[one.from] = true end
+  end
+  if f[2] and f[2] ~= '' then
     only = {}
     for _, one in ipairs(cjson.decode(f[2])) do only[one] = true end
   end
   for _, target in ipairs(a.targets) do
-    if not left[target.id] and (not only or only[target.id]) then
-      if is_fit(target.id) then return target end
-      first = first or target
+    if not only or only[target.id] then
+      able = able or target
+      if not left[target.id] then
+        if is_fit(target.id) then return target end
+        first = first or target
+      end
     end
   end
-  return first or a.targets[1]
+  return first or able or a.targets[1]
 end
 
 -- Whether a retry has to wait: `check`, until its target's health has been asked, or `down`.
@@ -211,9 +216,10 @@ return {'accepted', wake(a.target, after_ms(a.gap_ms)), open}
 -- its sibling is an orphan. Returns {word, deliveries}.
 local a = cjson.decode(ARGV[1])
 local job = key('job', a.id)
-local f = redis.call('HMGET', job, 'state', 'target', 'remote_id', 'endpoint')
+local f = redis.call('HMGET', job, 'state', 'target', 'remote_id', 'endpoint', 'fallbacks')
 local state, target, remote_id = f[1], f[2], f[3]
 if not OPEN[state or ''] then return {'over', {}} end
+if #cjson.decode(f[5] or '[]') ~= a.fallbacks then return {'over', {}} end
 if remote_id == a.remote_id then return {'same', {}} end
 if remote_id and remote_id ~= '' then
   redis.call('ZADD', key('outbox'), after_ms(0), 'orphan|' .. target .. ' ' .. remote_id)

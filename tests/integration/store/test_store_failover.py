@@ -7,7 +7,11 @@ from dataclasses import replace
 import pytest
 from store_world import ENDPOINT, FREE, SUBMIT, TARGET, World, again, retried
 
+from ryla_tasks.errors import JobFailed
+from ryla_tasks.jobs.alternative import Alternative
 from ryla_tasks.jobs.breaker import Breaker
+from ryla_tasks.jobs.fallback import Fallback, FallbackKind
+from ryla_tasks.jobs.falling_back import fallen_back
 from ryla_tasks.jobs.health import Health
 from ryla_tasks.jobs.lifecycle import Decision, Step
 from ryla_tasks.jobs.states import State
@@ -81,17 +85,19 @@ def test_a_job_that_is_withdrawn_is_cancelled_until_it_has_gone_and_does_not_com
     world.settle(ride, Decision(leaving, Step.POLL, 0.0, "stuck", withdraw=True))
     assert world.has("outbox", f"cancel|{job_id}")
     ride = world.ride()
+    line = Fallback(FallbackKind.ENDPOINT, TARGET, "", "no_worker", attempt=1)
     left = ride.records[0].with_(
-        state=State.QUEUED, left=((TARGET, "no_worker"),), remote_id="", submitted=0.0, observed=before.observed
+        state=State.QUEUED, fallbacks=(line,), remote_id="", submitted=0.0, observed=before.observed
     )
     settled = world.settle(ride, Decision(left, Step.SUBMIT, 0.0, "failover"))
     assert [delivery.job_id for delivery in settled.envelopes] == [job_id]
     assert not world.has("outbox", f"cancel|{job_id}")
     record = world.record(job_id)
-    assert (record.state, record.left, record.remote_id, record.retries) == (State.QUEUED, left.left, "", 0)
+    assert (record.state, record.fallbacks, record.remote_id, record.retries) == (State.QUEUED, (line,), "", 0)
     assert goes_to(world, job_id) == SECOND
     assert world.record(job_id).attempt == 2
     assert int(world.client.hget("ryla:counters", "failovers")) == 1
+    assert int(world.client.hget("ryla:counters", "fallbacks")) == 1
     assert world.client.hget("ryla:counters", "retries") is None
 
 
@@ -180,3 +186,23 @@ def test_the_jobs_in_line_can_be_read_page_by_page(world: World) -> None:
     pages = [world.store.in_line(ENDPOINT, start, 2)[0] for start in (0, 2, 4, 6)]
     assert [len(page) for page in pages] == [2, 2, 1, 0]
     assert {record.job_id for page in pages for record in page} == set(ids)
+
+
+def test_another_input_goes_where_its_own_models_are(world: World) -> None:
+    """Of three jobs: one that may then go to the third target alone, one that may go to all, and one whose only target
+    has been left before: it goes back there, rather than to one that lacks the models."""
+    wanted = {"only-third": (THIRD,), "all": (), "left": (SECOND,)}
+    left = Fallback(FallbackKind.ENDPOINT, SECOND, "", "no_worker", attempt=1)
+    for name, only in wanted.items():
+        own = Alternative(FallbackKind.WORKFLOW, "a", "b", ("missing_node",), 0, 5.0, only=only)
+        job_id = world.job(name, fallbacks=(own,), only=(SECOND,), other_inputs=("{}",))
+        assert goes_to(world, job_id) == SECOND
+        world.accept(world.record(job_id))
+        ride = world.ride(target=SECOND)
+        (record,) = ride.records
+        error = JobFailed("x", {"code": "missing_node"})
+        taken = fallen_back(record.with_(fallbacks=(left,) if name == "left" else ()), error, 0, world.now())
+        assert taken is not None
+        decision = Decision(taken[0], Step.SUBMIT, event="fallback", fallback_input=taken[1])
+        world.store.settle_ride(ride, [(record, decision)], last=True)
+        assert goes_to(world, job_id) == (only or (TARGET,))[0]

@@ -1,9 +1,9 @@
 """One job under the rules of the job store: leases with fences, attempts, late accepts, cancels; all in memory.
 
 It holds a record as the real store does, as a spec and an `Observed` in JSON, so that what a claim hands out has been
-written and read. A settle counts only under the fence of the latest claim; of a decision only that is kept which the
-store writes. Where somebody asked the job to stop after it was claimed, there is no new attempt, and no other end than
-the wanted one but a result.
+written and read. `input` is the place of the fallback's input that the job has, None while it has its own. A settle
+counts only under the fence of the latest claim; of a decision only that is kept which the store writes. Where somebody
+asked the job to stop after it was claimed, there is no new attempt, and no other end than the wanted one but a result.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from ryla_tasks.jobs.fallback import Fallback
 from ryla_tasks.jobs.lifecycle import Decision, Step, cancelled_ending
 from ryla_tasks.jobs.record import CancelReason, JobRecord, JobSpec, Observed
 from ryla_tasks.jobs.states import POLLED, State
@@ -39,6 +40,7 @@ class FencedStore:
         self.due = now
         self._fence = 0
         self._held: int | None = None
+        self.input: int | None = None
 
     @property
     def record(self) -> JobRecord:
@@ -77,6 +79,10 @@ class FencedStore:
             changes["observed"] = after.observed
         if after.retries != before.retries:
             changes |= {"retries": after.retries, "remote_id": "", "submitted": 0.0}
+        if after.fallbacks != before.fallbacks:
+            kept = json.loads(json.dumps([line.kept() for line in after.fallbacks], allow_nan=False))
+            changes |= {"fallbacks": tuple(map(Fallback.of, kept)), "remote_id": "", "submitted": 0.0}
+            self._spec, self.input = after.spec.to_json(), decision.fallback_input
         self._record = self._record.with_(**changes)
         if ending is not None:
             self._end(after.state, ending, now)

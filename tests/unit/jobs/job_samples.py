@@ -18,6 +18,8 @@ from ryla_tasks.errors import (
     ServerError,
     Unauthorized,
 )
+from ryla_tasks.jobs.alternative import Alternative
+from ryla_tasks.jobs.fallback import FallbackKind
 from ryla_tasks.jobs.lifecycle import Surroundings
 from ryla_tasks.jobs.record import JobRecord, JobSpec, Observed
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
@@ -71,6 +73,13 @@ UNKIND_TEXTS = (
     '"\\ud800"',
     "A" * 300,
     "https://bucket.example/key?X-Amz-Signature=5ec2e7",
+)
+
+#: What a worker says of failures that may pass, that bring it down, and that would come again.
+FAILURES = (
+    "CUDA out of memory",
+    "job timed out after 1 retries",
+    "Cannot execute because node NoSuchNode does not exist.",
 )
 
 #: Progress that a worker may report, with sense or without.
@@ -141,7 +150,7 @@ def answers(statuses: Sequence[RemoteStatus]) -> st.SearchStrategy[RemoteJob]:
         execution_ms=one_of([None, None, 0, 1, 42_078]),
         worker_id=one_of([None, "w-a", "w-b"]),
         output=one_of(REPORTS),
-        error=one_of([None, *UNKIND_TEXTS]),
+        error=one_of([None, *UNKIND_TEXTS, *FAILURES]),
         retries=one_of([0, 0, 0, 1, 2]),
     )
 
@@ -165,6 +174,44 @@ TROUBLES = _errors(AnswerLost, NotConnected, RateLimited, ServerError, Unauthori
 REFUSALS = _errors(NotConnected, RateLimited, RequestRejected, Unauthorized, EndpointNotFound)
 LOSSES = st.none() | _errors(AnswerLost, ServerError, MalformedAnswer)
 
+
+def make_alternative(place: int, /, *on: str, **changes: Any) -> Alternative:
+    """A fallback to the input at a place; all that a spec takes from it tells which one it is."""
+    fields: dict[str, Any] = {
+        "kind": FallbackKind.WORKFLOW,
+        "source": "first",
+        "to": f"input-{place}",
+        "expected_run_s": 5.0 + place,
+        "expected_images": 1 + place,
+        "seed": place,
+        "label": f"input-{place}",
+        "only": (f"runpod:{place}",),
+    }
+    return Alternative(on=on, place=place, **{**fields, **changes})
+
+
+#: Codes of what the observations here may end with, and one of what they do not.
+WHY = (
+    "worker_error", "out_of_memory", "missing_node", "worker_crashed", "poison_input", "remote_time_out",
+    "output_invalid", "output_missing", "rate_limited", "not_connected", "submit_rejected", "training_memory",
+)  # fmt: skip
+
+
+@st.composite
+def alternatives(draw: st.DrawFn) -> tuple[Alternative, ...]:
+    """The fallbacks of a job, some with fallbacks of their own."""
+    count = draw(one_of([0, 0, 0, 1, 2, 3, 4]))
+    return tuple(
+        make_alternative(
+            place,
+            *draw(st.sets(one_of(WHY), min_size=1, max_size=6)),
+            kind=draw(one_of([FallbackKind.MODEL, FallbackKind.WORKFLOW])),
+            own=min(draw(one_of([0, 0, 1, 2])), count - 1 - place),
+        )
+        for place in range(count)
+    )
+
+
 SPECS = st.builds(
     make_spec,
     user_id=st.text(max_size=8),
@@ -184,6 +231,7 @@ SPECS = st.builds(
     expected_images=st.none() | st.integers(0, 8),
     seed=st.none() | st.integers(0, 2**63),
     label=st.text(max_size=8),
+    fallbacks=alternatives(),
 )
 
 OBSERVED = st.builds(

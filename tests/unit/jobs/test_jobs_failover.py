@@ -17,7 +17,7 @@ from ryla_tasks.errors import (
     Unauthorized,
 )
 from ryla_tasks.jobs.breaker import Call, Outcome
-from ryla_tasks.jobs.failover import moves
+from ryla_tasks.jobs.falling_back import lines_of
 from ryla_tasks.jobs.health import Health
 from ryla_tasks.jobs.lifecycle import Decision, Step, Surroundings, advance
 from ryla_tasks.jobs.observation import NotAccepted, OutcomeUnknown, Seen
@@ -70,8 +70,8 @@ def test_when_it_is_cancelled_there_it_goes_on_elsewhere_with_a_clean_sheet() ->
     assert (after.state, decision.step, decision.event) == (State.QUEUED, Step.SUBMIT, "failover")
     assert (after.left, after.retries, after.remote_id) == ((("runpod:ep1", "no_worker"),), 0, "")
     assert (after.observed.percent, after.observed.crashes, after.observed.leaving) == (0.0, 1, "")
-    assert moves(make_record()) == []
-    assert moves(after.with_(target=OTHER)) == [
+    assert lines_of(make_record()) == []
+    assert lines_of(after.with_(target=OTHER)) == [
         {"kind": "endpoint", "from": "runpod:ep1", "to": OTHER, "why": "no_worker"}
     ]
 

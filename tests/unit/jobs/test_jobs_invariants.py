@@ -117,6 +117,8 @@ class Driver:
         self.hands: list[Claim] = []
         self.answers_late: list[tuple[int, str]] = []
         self.posts: dict[int, int] = {}
+        self.inputs: dict[int, int | None] = {}
+        self.total = self.store.record.spec.fallbacks
         self.percents: dict[int, float] = {}
         self.attempts_when_cancelled: int | None = None
         self.ended: JobRecord | None = None
@@ -204,6 +206,7 @@ class Driver:
         claim.posted = True
         attempt = claim.record.attempt
         self.posts[attempt] = self.posts.get(attempt, 0) + 1
+        self.inputs[attempt] = self.store.input
         came_of_it = self._draw(["taken"] * 8 + ["refused"] * 3 + ["taken, told late", "unknown"])
         if came_of_it == "taken":
             self.store.accept(attempt, f"r-{attempt}", self.now)
@@ -258,10 +261,27 @@ class Driver:
 
     # What must hold
 
+    def _check_input(self, record: JobRecord) -> None:
+        """The spec tells of the input that the job has; inputs only ever go on in their order, and do not come back."""
+        if self.store.input is None:
+            assert record.fallbacks == ()
+            assert record.spec.fallbacks == self.total
+        else:
+            own = self.total[self.store.input]
+            spec = record.spec
+            told = (spec.label, spec.seed, spec.expected_images, spec.expected_run_s, spec.only)
+            assert told == (own.label, own.seed, own.expected_images, own.expected_run_s, own.only)
+            assert spec.fallbacks == self.total[own.place + 1 :]
+            assert record.fallbacks[-1].to == own.to
+            assert len({line.to for line in record.fallbacks}) == len(record.fallbacks)
+        order = [-1 if place is None else place for _attempt, place in sorted(self.inputs.items())]
+        assert order == sorted(order)
+
     def _check_invariants(self) -> None:
         record = self.store.record
         assert all(count == 1 for count in self.posts.values()), "one attempt submits at most once"
         assert record.retries <= record.spec.max_retries
+        self._check_input(record)
         if self.ended is not None:
             assert record == self.ended, "an end is final"
         elif record.state.ended:
@@ -282,15 +302,19 @@ class Driver:
 def check(before: JobRecord, seen: Observation, decision: Decision, now: float, allowed: list[bool]) -> None:
     """What must hold of every single decision."""
     after = decision.record
-    fixed = ("job_id", "spec", "attempt", "target", "correlation_id", "cancel", "created")
+    fixed = ("job_id", "attempt", "target", "correlation_id", "cancel", "created")
     assert all(getattr(after, name) == getattr(before, name) for name in fixed)
+    if decision.fallback_input is None:
+        assert (after.spec, after.fallbacks) == (before.spec, before.fallbacks)
     if before.state.ended:
         assert after is before
         assert decision == Decision(before, Step.DELIVER)
         return
     json.loads(after.observed.to_json(), parse_constant=_no_json)
     assert after.observed.banked_ms >= before.observed.banked_ms
-    if after.state is State.QUEUED:
+    if decision.fallback_input is not None:
+        _check_fallback(before, seen, decision, allowed)
+    elif after.state is State.QUEUED:
         _check_retry(before, seen, decision, allowed)
     else:
         assert after.retries == before.retries
@@ -317,6 +341,22 @@ def _check_retry(before: JobRecord, seen: Observation, decision: Decision, allow
     assert isinstance(seen, (NotAccepted, OutputBad)) or (
         isinstance(seen, Seen) and seen.job.status in (RemoteStatus.FAILED, RemoteStatus.TIMED_OUT)
     )
+
+
+def _check_fallback(before: JobRecord, seen: Observation, decision: Decision, allowed: list[bool]) -> None:
+    after, line = decision.record, decision.record.fallbacks[-1]
+    assert before.cancel is None
+    assert (after.state, after.retries, after.fallbacks[:-1]) == (State.QUEUED, 0, before.fallbacks)
+    assert (decision.step, decision.event, decision.in_s) == (Step.SUBMIT, "fallback", 0.0)
+    assert (after.remote_id, after.submitted, after.ending) == ("", 0.0, None)
+    (taken,) = (one for one in before.spec.fallbacks if one.place == decision.fallback_input)
+    assert line.why in taken.on
+    assert (line.kind, line.source, line.to, line.attempt) == (taken.kind, taken.source, taken.to, before.attempt)
+    assert not isinstance(seen, (OutcomeUnknown, Missing, Trouble, NoAnswer, Uncollected, Collected))
+    if line.why not in ("worker_error", "missing_node", "training_memory", "poison_input", "submit_rejected"):
+        # What may pass is tried again first, where that is allowed.
+        may_pass = line.why not in ("output_invalid", "output_missing")
+        assert not (may_pass and allowed == [True])
 
 
 def _check_end(before: JobRecord, seen: Observation, decision: Decision, now: float) -> None:
