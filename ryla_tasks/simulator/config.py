@@ -55,6 +55,11 @@ class EndpointConfig(BaseModel):
     redispatch_limit: int = Field(1, ge=0)
     """How often a job whose worker died goes back to the queue. RunPod's number is not published; one was seen."""
 
+    missing_models: tuple[str, ...] = ()
+    """Model files that its ComfyUI does not have: an image job that names one fails as with worker-comfyui."""
+    missing_nodes: tuple[str, ...] = ()
+    """Class types of nodes that its ComfyUI does not know."""
+
     run_s: float = Field(8.0, ge=0)
     steps: int = Field(20, ge=0)
     execution_timeout_s: float = Field(600.0, gt=0)

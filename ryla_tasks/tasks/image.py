@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ryla_tasks.errors import InvalidJob
 from ryla_tasks.settings import get_settings
-from ryla_tasks.tasks.plan import JobPlan
+from ryla_tasks.tasks.plan import FallbackPlan, JobPlan
 from ryla_tasks.tasks.previous import input_images
-from ryla_tasks.workflows import check_workflow, expected_images, find_seed, get_template, model_files
+from ryla_tasks.workflows import (
+    RenderedFallback,
+    check_workflow,
+    expected_images,
+    find_seed,
+    get_template,
+    model_files,
+    render_fallbacks,
+)
 
 __all__ = ["generate_image"]
 
@@ -37,9 +46,12 @@ def generate_image(
     given = [*input_images(previous), *images]
     if template is None:
         return _from_workflow(workflow, given, params)
-    chosen = get_template(template, get_settings().templates_dir)
+    find = partial(get_template, folder=get_settings().templates_dir)
+    chosen = find(template)
     # ComfyUI answers a prompt that it has seen before with the old file's name: each job gets a name of its own.
-    rendered = chosen.render_with(params, internal={"filename_prefix": f"ryla-{secrets.token_hex(8)}"})
+    internal = {"filename_prefix": f"ryla-{secrets.token_hex(8)}"}
+    rendered = chosen.render_with(params, internal=internal)
+    fallbacks = render_fallbacks(chosen, rendered, params, internal=internal, find=find)
     return JobPlan(
         _input(rendered.workflow, given),
         expected_images=rendered.expected_images,
@@ -47,6 +59,28 @@ def generate_image(
         expected_run_s=chosen.manifest.expected_seconds,
         label=chosen.name,
         needs=model_files(rendered.workflow),
+        fallbacks=_plans(fallbacks, given),
+    )
+
+
+def _plans(fallbacks: Sequence[RenderedFallback], images: list[Mapping[str, str]]) -> tuple[FallbackPlan, ...]:
+    return tuple(
+        FallbackPlan(
+            JobPlan(
+                _input(one.workflow, images),
+                expected_images=one.expected_images,
+                seed=one.seed,
+                expected_run_s=one.template.manifest.expected_seconds,
+                label=one.template.name,
+                needs=model_files(one.workflow),
+                fallbacks=_plans(one.fallbacks, images),
+            ),
+            on=one.on,
+            kind=one.kind,
+            source=one.source,
+            to=one.to,
+        )
+        for one in fallbacks
     )
 
 

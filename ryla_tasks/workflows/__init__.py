@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from ryla_tasks.workflows.counting import expected_images
+from ryla_tasks.workflows.fallbacks import RenderedFallback, render_fallbacks
 from ryla_tasks.workflows.library import get_template, list_templates
-from ryla_tasks.workflows.manifest import Manifest, ModelFile
+from ryla_tasks.workflows.manifest import FallbackRule, Manifest, ModelFile
 from ryla_tasks.workflows.template import RenderedWorkflow, Template, draw_seed, load_template
 from ryla_tasks.workflows.workflow import check_workflow, find_seed, model_files
 
 __all__ = [
+    "FallbackRule",
     "Manifest",
     "ModelFile",
+    "RenderedFallback",
     "RenderedWorkflow",
     "Template",
     "check_workflow",
@@ -21,4 +24,5 @@ __all__ = [
     "list_templates",
     "load_template",
     "model_files",
+    "render_fallbacks",
 ]

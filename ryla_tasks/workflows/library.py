@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ryla_tasks.errors import ConfigurationError, UnknownTemplate
+from ryla_tasks.workflows.fallbacks import check_fallbacks
 from ryla_tasks.workflows.manifest import Manifest
 from ryla_tasks.workflows.template import Template, load_template
 
@@ -23,8 +24,14 @@ def get_template(name: str, folder: str | os.PathLike[str] | None = None) -> Tem
     """The template of this name; one in the user's `folder` goes before a built-in one of the same name.
 
     A template is a folder named like it, with `manifest.json` and `workflow.json`. Files changed on disk are read
-    again. Raises `UnknownTemplate`, which lists the names, and `ConfigurationError` for a template that is wrong.
+    again. Raises `UnknownTemplate`, which lists the names, and `ConfigurationError` for a template that is wrong, or
+    falls back to one that is.
     """
+    return _checked(_found(name, folder), folder)
+
+
+def _found(name: str, folder: str | os.PathLike[str] | None) -> Template:
+    """The template of this name, without a look at its fallbacks."""
     place = _place(name, folder)
     if place is None:
         raise UnknownTemplate(_unknown(name, sorted(_places(folder))), field="template")
@@ -33,7 +40,14 @@ def get_template(name: str, folder: str | os.PathLike[str] | None = None) -> Tem
 
 def list_templates(folder: str | os.PathLike[str] | None = None) -> list[Manifest]:
     """The manifests of all templates, by name. Raises `ConfigurationError` if one of them is wrong."""
-    return [_load(place, _stamp(place)).manifest for _, place in sorted(_places(folder).items())]
+    loaded = [_load(place, _stamp(place)) for _, place in sorted(_places(folder).items())]
+    return [_checked(template, folder).manifest for template in loaded]
+
+
+def _checked(template: Template, folder: str | os.PathLike[str] | None) -> Template:
+    if template.manifest.fallbacks:
+        check_fallbacks(template, lambda name: _found(name, folder))
+    return template
 
 
 def _place(name: str, folder: str | os.PathLike[str] | None) -> Path | None:

@@ -76,6 +76,7 @@ class Template:
         if problem := _misfit(manifest, own):
             raise ConfigurationError(f"template {manifest.name!r}: {problem}")
         self._text = json.dumps(own)
+        self._model_places = _model_places(manifest, own)
 
     def __repr__(self) -> str:
         return f"Template({self.name!r})"
@@ -123,6 +124,24 @@ class Template:
             expected_images=self.manifest.images * batch,
             seed=seeds[0] if seeds else None,
         )
+
+    def with_models(
+        self, rendered: Mapping[str, Any], models: Mapping[str, str]
+    ) -> tuple[dict[str, str], dict[str, Any]]:
+        """Exchange model files in a rendered workflow: those that were there with what took their place, and the new
+        workflow.
+
+        Only inputs that name a model file in the template itself are looked at: a prompt is never taken for one.
+        """
+        exchanged: dict[str, str] = {}
+        workflow = dict(rendered)
+        for node_id, name in self._model_places:
+            node = workflow[node_id]
+            file = node["inputs"][name]
+            if isinstance(file, str) and file in models:
+                exchanged[file] = models[file]
+                workflow[node_id] = {**node, "inputs": {**node["inputs"], name: models[file]}}
+        return exchanged, workflow
 
     def _offered(self) -> list[str]:
         return [parameter.name for parameter in self.manifest.parameters if not parameter.internal]
@@ -189,9 +208,24 @@ def _misfit(manifest: Manifest, workflow: Mapping[str, Any]) -> str | None:
     if different := set(manifest.nodes) ^ {node["class_type"] for node in workflow.values()}:
         return f"nodes and workflow differ in {', '.join(sorted(different))}"
     literals = {value for node in workflow.values() for value in node["inputs"].values() if isinstance(value, str)}
+    known = {model.file for model in manifest.models}
+    for rule in manifest.fallbacks:
+        if foreign := [file for file in rule.models or () if file not in known]:
+            return f"fallbacks: model file {foreign[0]!r} is not one of its models"
     if unused := [model.file for model in manifest.models if model.file not in literals]:
         return f"model file {unused[0]!r} is not in the workflow"
     return None
+
+
+def _model_places(manifest: Manifest, workflow: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The inputs that name a model file: node and name."""
+    files = {model.file for model in manifest.models}
+    return tuple(
+        (node_id, name)
+        for node_id, node in workflow.items()
+        for name, value in node["inputs"].items()
+        if isinstance(value, str) and value in files
+    )
 
 
 def _target_problem(parameter: Parameter, target: Target, workflow: Mapping[str, Any]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ import ryla_tasks
 from ryla_tasks.errors import InvalidJob, JobFailed, JobTimedOut, SubmitOutcomeUnknown, SubmitRejected
 from ryla_tasks.simulator import Answer, LoseAnswer
 from tests.conftest import QUICK, fresh_settings
+from tests.support.fallback_app import upscale
 from tests.support.fleet import Fleet
+from tests.support.own_templates import BIG, SMALL, write_templates
 
 
 @pytest.fixture
@@ -112,3 +115,22 @@ def test_the_deadline_cancels_the_remote_job(quick: Fleet) -> None:
 def test_a_numeric_priority_is_taken_as_it_is_without_eager_mode(eager: Fleet) -> None:
     assert ryla_tasks.run_endpoint.apply_async(("echo", {"n": 1}), priority=3).get()["data"]["n"] == 1
     assert chain(echo(n=1), echo(n=2)).set(priority=9).apply_async().get()["data"]["n"] == 2
+
+
+def test_a_template_falls_back(quick: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RYLA_TEMPLATES_DIR", str(write_templates(tmp_path / "templates")))
+    fresh_settings()
+    quick.endpoint("image").update(missing_models=(BIG, SMALL))
+    value = ryla_tasks.generate_image(template="elaborate", prompt="a hut", seed=3, width=64, height=64)
+    assert [line["to"] for line in value["fallbacks"]] == [SMALL, "simple"]
+    assert (value["label"], value["seed"], value["attempts"]) == ("simple", 3, 3)
+
+
+def test_a_plan_falls_back(quick: Fleet) -> None:
+    broken = {"fail": "CUDA out of memory"}
+    value = upscale(broken, {"seconds": 0.1})
+    assert [(line["why"], line["to"]) for line in value["fallbacks"]] == [("out_of_memory", "small-1")]
+    assert (value["label"], value["attempts"]) == ("small-1", 3)
+    with pytest.raises(JobFailed) as caught:
+        upscale(broken, broken)
+    assert caught.value.details["first_error"]["code"] == "out_of_memory"

@@ -9,6 +9,7 @@ from typing import Any
 from ..config import EndpointConfig
 from ..directives import Directives
 from .base import ProgramError, Work
+from .lacking import refuse_what_is_missing
 from .painter import paint
 from .workflow import Picture, read_workflow
 
@@ -26,6 +27,7 @@ class Image:
         if job_input.get("workflow") is None:
             raise ProgramError("Missing 'workflow' parameter")
         pictures = read_workflow(job_input["workflow"], config.steps)
+        refuse_what_is_missing(job_input["workflow"], config)
         kept = pictures[: max(len(pictures) - directives.drop_images, 0)]
         steps = pictures[0].steps if pictures else config.steps
         node = pictures[0].node if pictures else ""

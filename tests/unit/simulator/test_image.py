@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image as PillowImage
 
+from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
+from ryla_tasks.jobs.verdicts import RemoteEnded, Verdict, judge
 from ryla_tasks.simulator.config import EndpointConfig
 from ryla_tasks.simulator.directives import Directives
 from ryla_tasks.simulator.programs import Image, ProgramError
 from ryla_tasks.simulator.programs.painter import MARK, paint
 from ryla_tasks.simulator.programs.workflow import Picture, read_workflow
 
+VERDICTS = Path(__file__).parents[2] / "data" / "verdicts"
 CONFIG = EndpointConfig(endpoint_id="ep", run_s=8, steps=12)
 
 
@@ -163,3 +168,28 @@ def test_a_workflow_that_saves_nothing_succeeds_without_images() -> None:
 def test_no_workflow_fails_in_the_workers_words() -> None:
     with pytest.raises(ProgramError, match="Missing 'workflow' parameter"):
         Image().prepare({"prompt": "x"}, Directives(), CONFIG)
+
+
+def failure(**config: Any) -> Verdict:
+    """What our side makes of it when the simulated worker fails."""
+    with pytest.raises(ProgramError) as caught:
+        Image().prepare({"workflow": sdxl()}, Directives(), CONFIG.model_copy(update=config))
+    return judge(RemoteEnded(RemoteJob("r", RemoteStatus.FAILED, "FAILED", error=str(caught.value))))
+
+
+def test_a_missing_model_is_told_as_worker_comfyui_does() -> None:
+    verdict = failure(missing_models=("sdxl.safetensors", "other.safetensors"))
+    recorded = json.loads((VERDICTS / "worker_comfyui_missing_model.json").read_text())["expect"]
+    (node,) = verdict.nodes
+    assert (verdict.code, set(node)) == (recorded["code"], set(recorded["nodes"][0]))
+    assert (node["node"], node["input"], node["type"]) == ("4", "ckpt_name", "value_not_in_list")
+
+
+def test_a_missing_node_comes_before_a_missing_model() -> None:
+    verdict = failure(missing_models=("sdxl.safetensors",), missing_nodes=("KSampler",))
+    assert verdict.code == "missing_node"
+
+
+def test_an_endpoint_that_has_all_paints() -> None:
+    config = CONFIG.model_copy(update={"missing_models": ("x.safetensors",), "missing_nodes": ("X",)})
+    assert Image().prepare({"workflow": sdxl()}, Directives(), config).render()["images"]
