@@ -16,7 +16,7 @@ from ryla_tasks.store.codec import RECORD_FIELDS, decode_record
 from ryla_tasks.store.events import read_events
 from tests.support.fleet import Fleet, eventually
 
-__all__ = ["Mix"]
+__all__ = ["Mix", "is_unanswered"]
 
 _PAGE = 500
 
@@ -143,7 +143,10 @@ class Mix:
         """Remote jobs beyond the one of each attempt that a job was entitled to."""
         taken = self.remote_jobs()
         assert set(taken) <= set(records), set(taken) - set(records)
-        entitled = {job_id: 1 + record.retries + len(record.unanswered) for job_id, record in records.items()}
+        entitled = {
+            job_id: 1 + record.retries + len(record.unanswered) + len(record.fallbacks)
+            for job_id, record in records.items()
+        }
         return sum(max(0, count - entitled[job_id]) for job_id, count in taken.items())
 
     def check_lists(self, records: dict[str, JobRecord]) -> None:
