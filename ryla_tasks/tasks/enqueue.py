@@ -145,28 +145,12 @@ class _Wish:
         self.word: Creation | None = None
 
     def catch(self, body: Any, publish: dict[str, Any], send_now: Any) -> None:
-        """Celery is about to publish the message: write the record with it, then let it go."""
-        app = self.task.app
+        """Celery is about to publish the message: create the job, then send what is to be sent."""
         # The record keeps the times: Celery would take a job that runs for an expired one, at a doubled message.
         publish["headers"] |= {
             "ignore_result": self.spec.ignore_result, "expires": None, "timelimit": [None, None],
         }  # fmt: skip
-        envelope = Envelope.caught(app, body, publish)
-        embed = body[2]
-        message = self._message(body, publish)
-        new = NewJob(
-            self.job_id,
-            self.spec,
-            self.input_json,
-            envelope.text,
-            delay_s=self.delay_s,
-            start_by_s=self.start_by_s,
-            digest=self.digest,
-            in_canvas=not self.recorded or _is_followed(embed) or bool(publish["headers"].get("group")),
-            recorded=self.recorded,
-            message=message,
-            other_inputs=tuple(self.other_inputs),
-        )
+        new = self._new_job(body, publish)
         created = self._create(new)
         self.word, self.job_id = created.word, created.job_id
         crashpoint("after_create_before_send")
@@ -175,13 +159,35 @@ class _Wish:
                 f"idempotency_key: {self.spec.idempotency_key!r} stands for a job with another input; use a new key",
                 field="idempotency_key",
             )
-        # Who creates a job again does not know whether the first time its message was sent; a second one is harmless.
-        sent = created.word is Creation.CREATED and message is not None
-        fresh = created.word in (Creation.CREATED, Creation.EXISTS) and not sent
-        if fresh and self.recorded and self.delay_s <= LONGEST_COUNTDOWN_S:
+        if self._is_to_send(new, created):
             self._send(body, publish, send_now)
         for delivery in created.deliveries:
             _send_or_leave(self.task, Envelope(delivery.envelope), Step.DELIVER)
+
+    def _new_job(self, body: Any, publish: dict[str, Any]) -> NewJob:
+        envelope = Envelope.caught(self.task.app, body, publish)
+        return NewJob(
+            self.job_id,
+            self.spec,
+            self.input_json,
+            envelope.text,
+            delay_s=self.delay_s,
+            start_by_s=self.start_by_s,
+            digest=self.digest,
+            in_canvas=not self.recorded or _is_followed(body[2]) or bool(publish["headers"].get("group")),
+            recorded=self.recorded,
+            message=self._message(body, publish),
+            other_inputs=tuple(self.other_inputs),
+        )
+
+    def _is_to_send(self, new: NewJob, created: Created) -> bool:
+        """Whether the job's message goes out now: it did not go with the record, and is not kept for a distant time.
+
+        Who creates a job again does not know whether the first time its message was sent; a second one is harmless.
+        """
+        if not self.recorded or self.delay_s > LONGEST_COUNTDOWN_S:
+            return False
+        return created.word is Creation.EXISTS or (created.word is Creation.CREATED and new.message is None)
 
     def _message(self, body: Any, publish: dict[str, Any]) -> tuple[str, str] | None:
         """The message, if it can go to Redis with the record."""
