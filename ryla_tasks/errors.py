@@ -30,6 +30,7 @@
         │   ├── OutputMissing       COMPLETED, and no output
         │   ├── OutputInvalid       output that is not what was asked for
         │   └── SubmitRejected      the endpoint would not take the job
+        ├── BudgetExceeded          the job would cost, or has cost, more than a ceiling allows
         ├── SubmitOutcomeUnknown    the answer to the submit was lost, and the policy says stop
         ├── JobCancelled
         ├── JobTimedOut             the deadline, or RunPod's time limit
@@ -46,6 +47,7 @@ from typing import Any
 
 __all__ = [
     "AnswerLost",
+    "BudgetExceeded",
     "Category",
     "ConfigurationError",
     "EndpointNotFound",
@@ -306,6 +308,12 @@ class SubmitRejected(JobFailed):
     """The endpoint would not take the job."""
 
     code = "submit_rejected"
+
+
+class BudgetExceeded(JobError):
+    """The job would cost more than a budget allows."""
+
+    code = "budget_job"
 
 
 class SubmitOutcomeUnknown(JobError):

@@ -13,7 +13,6 @@ from ryla_tasks.errors import Category, EndpointNotFound, ProviderError, Unautho
 from ryla_tasks.jobs.fallback import Fallback, FallbackKind
 from ryla_tasks.jobs.record import JobRecord, Observed
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
-from ryla_tasks.jobs.runs import spent_ms
 from ryla_tasks.jobs.states import State
 
 __all__ = ["is_the_targets", "moved", "withdrawn"]
@@ -41,11 +40,10 @@ def is_the_targets(error: ProviderError) -> bool:
     return isinstance(error, (EndpointNotFound, Unauthorized)) or error.category is Category.TRANSIENT
 
 
-def moved(record: JobRecord, why: str, now: float) -> JobRecord:
+def moved(record: JobRecord, why: str) -> JobRecord:
     """The job in line again, for another target. The new one may refuse it as often as the old one."""
     before = record.observed
     observed = Observed(
-        banked_ms=before.banked_ms + spent_ms(before, now),
         message=_MOVED,
         crashes=before.crashes,
         recoveries=before.recoveries,

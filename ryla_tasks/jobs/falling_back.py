@@ -16,7 +16,6 @@ from ryla_tasks.errors import JobError, OutputInvalid, OutputMissing
 from ryla_tasks.jobs.alternative import Alternative
 from ryla_tasks.jobs.fallback import Fallback, FallbackKind
 from ryla_tasks.jobs.record import JobRecord, Observed
-from ryla_tasks.jobs.runs import spent_ms
 from ryla_tasks.jobs.states import State
 from ryla_tasks.jobs.verdicts import FOLLOWED
 
@@ -100,7 +99,7 @@ def _place_of(record: JobRecord, code: str) -> int | None:
     return None
 
 
-def fallen_back(record: JobRecord, error: JobError, crashes: int, now: float) -> tuple[JobRecord, int] | None:
+def fallen_back(record: JobRecord, error: JobError, crashes: int) -> tuple[JobRecord, int] | None:
     """The record with the next fallback that helps against `error`, and where its input lies; None if there is none.
 
     It is in line for a new attempt, with its retries before it. What was spent stays on the bill. Workers that the same
@@ -114,7 +113,6 @@ def fallen_back(record: JobRecord, error: JobError, crashes: int, now: float) ->
     first = not any(line.error for line in record.fallbacks)
     line = Fallback(taken.kind, taken.source, taken.to, why, record.attempt, _kept(error) if first else None)
     observed = Observed(
-        banked_ms=record.observed.banked_ms + spent_ms(record.observed, now),
         message=f"{error} {_WORDS[taken.kind]}",
         trouble=why,
         crashes=crashes if taken.kind is FallbackKind.MODEL else 0,

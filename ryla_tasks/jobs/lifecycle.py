@@ -29,6 +29,8 @@ from ryla_tasks.jobs.absence import REMOTE_RETENTION_S, absence_details, absence
 from ryla_tasks.jobs.attempts import MOST_CRASHES, crashes_with, worth_another
 from ryla_tasks.jobs.backoff import retry_delay
 from ryla_tasks.jobs.breaker import Call, Outcome, outcome_of
+from ryla_tasks.jobs.budget import Ceiling, stopped
+from ryla_tasks.jobs.cost import ColdStart, Reckoning, reckoned
 from ryla_tasks.jobs.ending import described, result_ending
 from ryla_tasks.jobs.failover import is_the_targets, moved, withdrawn
 from ryla_tasks.jobs.falling_back import alternative_for, fallen_back, told_of_the_first
@@ -51,7 +53,7 @@ from ryla_tasks.jobs.progress import advanced, read_report
 from ryla_tasks.jobs.record import CancelReason, JobRecord, Observed, OnUnknown
 from ryla_tasks.jobs.redact import redacted
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
-from ryla_tasks.jobs.runs import known, restarted, spent_ms
+from ryla_tasks.jobs.runs import known, restarted
 from ryla_tasks.jobs.states import State
 from ryla_tasks.jobs.verdicts import Absence
 
@@ -131,7 +133,8 @@ class Decision:
     `output` is the remote output to keep until it is collected; `outcome` what the observation says of the target.
     `orphaned` says that the remote job may go on without its job, and has to be cancelled. `withdraw` says that the
     remote job is to be cancelled because its job goes elsewhere, or (False) not any more. `fallback_input` is where,
-    among the job's other inputs, the one lies that takes its input's place.
+    among the job's other inputs, the one lies that takes its input's place. `start` is a worker's start that may count
+    in the job's cost; `over` says that the job costs more than it may, and is to be stopped.
     """
 
     record: JobRecord
@@ -143,6 +146,8 @@ class Decision:
     orphaned: bool = False
     withdraw: bool | None = None
     fallback_input: int | None = None
+    start: ColdStart | None = None
+    over: bool = False
 
 
 def advance(record: JobRecord, observation: Observation, now: float, around: Surroundings) -> Decision:
@@ -154,7 +159,16 @@ def advance(record: JobRecord, observation: Observation, now: float, around: Sur
         return Decision(record, Step.DELIVER)
     decision = _decided(record, observation, now, around)
     outcome = Outcome(Call.WAIT, bad=True) if decision.withdraw else outcome_of(observation)
-    return decision if outcome is None else replace(decision, outcome=outcome)
+    decision = decision if outcome is None else replace(decision, outcome=outcome)
+    return _reckoned(record, observation, decision, now) if record.money.is_kept else decision
+
+
+def _reckoned(before: JobRecord, observation: Observation, decision: Decision, now: float) -> Decision:
+    """The decision with what it means for the job's money."""
+    found = reckoned(before, observation, decision.record, now)
+    if found == Reckoning(before.money):
+        return decision
+    return replace(decision, record=decision.record.with_(money=found.money), start=found.start, over=found.over)
 
 
 def _decided(record: JobRecord, observation: Observation, now: float, around: Surroundings) -> Decision:
@@ -189,11 +203,11 @@ def _refused(record: JobRecord, error: ProviderError, now: float, around: Surrou
     over = decision.record.state.ended or decision.fallback_input is not None
     if not over or record.cancel or not around.elsewhere or not is_the_targets(error):
         return decision
-    return _moved(record, str(failed.info["code"]), now)
+    return _moved(record, str(failed.info["code"]))
 
 
-def _moved(record: JobRecord, why: str, now: float) -> Decision:
-    return Decision(moved(record, why, now), Step.SUBMIT, event="failover")
+def _moved(record: JobRecord, why: str) -> Decision:
+    return Decision(moved(record, why), Step.SUBMIT, event="failover")
 
 
 def _unknown(record: JobRecord, error: ProviderError | None, now: float) -> Decision:
@@ -232,6 +246,7 @@ _CANCELLED = {
     CancelReason.USER: _cancel_error(JobCancelled, "The job was cancelled.", "cancelled"),
     CancelReason.REVOKED: _cancel_error(JobCancelled, "The job was revoked.", "revoked"),
     CancelReason.DEADLINE: _cancel_error(JobTimedOut, "The job was not done in time.", "deadline"),
+    CancelReason.BUDGET: stopped(Ceiling.JOB),
 }
 
 
@@ -248,7 +263,7 @@ def _seen(record: JobRecord, job: RemoteJob, now: float, around: Surroundings) -
             error = verdict.remote_time_out(job)
             return _retry_or_end(_billed(record, job, now), error, error, now, around)
         case RemoteStatus.CANCELLED if record.observed.leaving and not record.cancel:
-            return _moved(_billed(record, job, now), record.observed.leaving, now)
+            return _moved(record, record.observed.leaving)
         case RemoteStatus.CANCELLED:
             return _end(_billed(record, job, now), verdict.remote_cancelled(job), now)
         case _:
@@ -389,7 +404,6 @@ def _retry_or_end(record: JobRecord, error: JobError, cause: Exception, now: flo
     retry_after = cause.retry_after if isinstance(cause, ProviderError) else None
     delay = retry_delay(record.spec, record.retries, retry_after=retry_after, draw=around.draw)
     observed = Observed(
-        banked_ms=record.observed.banked_ms + spent_ms(record.observed, now),
         message=f"Trying again in {max(1, round(delay))} s",
         trouble=type(cause).__name__,
         crashes=crashes,
@@ -412,7 +426,7 @@ def _may_try_again(record: JobRecord, error: JobError, cause: Exception, around:
 
 def _fall_back_or_end(record: JobRecord, error: JobError, crashes: int, now: float) -> Decision:
     """Go on with the next fallback that helps against this failure: no retry, and with its own retries before it."""
-    found = fallen_back(record, error, crashes, now)
+    found = fallen_back(record, error, crashes)
     if found is None:
         return _end(record, error, now)
     after, place = found

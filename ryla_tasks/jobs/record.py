@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from ryla_tasks.jobs.alternative import Alternative
 from ryla_tasks.jobs.fallback import Fallback, FallbackKind
+from ryla_tasks.jobs.money import NO_MONEY, Money
 from ryla_tasks.jobs.states import Priority, State
 
 __all__ = ["CancelReason", "JobRecord", "JobSpec", "Observed", "OnUnknown"]
@@ -33,15 +34,20 @@ class OnUnknown(StrEnum):
 
 
 class CancelReason(StrEnum):
-    """Who wants the job to stop. It decides the end: a passed deadline is `timed_out`, the others `cancelled`."""
+    """Who wants the job to stop. It decides the end: a passed deadline is `timed_out`, a budget that is used up
+    `failed`, the others `cancelled`."""
 
     USER = "user"
     REVOKED = "revoked"
     DEADLINE = "deadline"
+    BUDGET = "budget"
 
     @property
     def end(self) -> State:
-        return State.TIMED_OUT if self is CancelReason.DEADLINE else State.CANCELLED
+        return _CANCEL_ENDS.get(self, State.CANCELLED)
+
+
+_CANCEL_ENDS = {CancelReason.DEADLINE: State.TIMED_OUT, CancelReason.BUDGET: State.FAILED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,8 @@ class JobSpec:
     #: Nobody asks Celery for the result: what would be kept there for a job under way would stay for good.
     ignore_result: bool = False
     fallbacks: tuple[Alternative, ...] = ()
+    #: The most that the job may cost, in dollars.
+    max_cost_usd: float | None = None
 
     def to_json(self) -> str:
         """As JSON, without what equals the default."""
@@ -112,7 +120,8 @@ _SPEC_NAMES = frozenset(name for name, _ in _SPEC_DEFAULTS)
 class Observed:
     """What the polls of one attempt have seen so far. Times are seconds unless they say `_ms`.
 
-    `banked_ms` is the execution time of runs that the platform broke off and dispatched again: it is paid for too.
+    `banked_ms` is the execution time of runs that the platform broke off and dispatched again: it is paid for too. What
+    earlier attempts have cost stands in the record's `money`.
     `asked` is when the target's health was asked that the phase came from, `waiting` what to tell while it waits at the
     cloud, `starts_at` when it is likely to run and `run_s` for how long, both from its target's history and 0 where
     that is too short; `stuck` is the cause for which no worker can come; `cold` says that it has met a cold start.
@@ -175,7 +184,8 @@ class JobRecord:
     `fallbacks`, which are those taken so far.
     `unanswered` names attempts that were made again because their submit's answer was lost, with their targets;
     `watched` is until when somebody follows the job's progress. `ending` is set at
-    an end, and is either a result or a described error (see `ryla_tasks.jobs.ending`).
+    an end, and is either a result or a described error (see `ryla_tasks.jobs.ending`). `money` is what the job has
+    cost, and may yet cost.
     """
 
     job_id: str
@@ -198,6 +208,7 @@ class JobRecord:
     fallbacks: tuple[Fallback, ...] = ()
     watched: float = 0.0
     ending: dict[str, Any] | None = None
+    money: Money = NO_MONEY
 
     @property
     def left(self) -> tuple[tuple[str, str], ...]:

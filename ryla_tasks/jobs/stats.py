@@ -11,13 +11,13 @@ from typing import Any, Self
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import POLLED, State
 
-__all__ = ["NO_STATS", "EndpointStats", "Sample", "Spread", "sample_of"]
+__all__ = ["NO_STATS", "SHORTEST_COLD_S", "EndpointStats", "Sample", "Spread", "sample_of"]
 
 #: With fewer samples than this nothing is said of what is usual.
 ENOUGH = 3
 
 #: A wait shorter than this was none for a worker to start.
-_SHORTEST_COLD_S = 1.0
+SHORTEST_COLD_S = 1.0
 
 _AT_THE_CLOUD = POLLED | {State.COLLECTING}
 
@@ -63,7 +63,7 @@ def sample_of(before: JobRecord, after: JobRecord) -> Sample | None:
     delay_s = timings.get("waited_s", _seconds(seen.delay_ms))
     done = after.state is State.COMPLETED
     run_s = timings.get("executed_s", _seconds(seen.execution_ms)) if done else None
-    cold = before.observed.cold and delay_s is not None and delay_s >= _SHORTEST_COLD_S
+    cold = before.observed.cold and delay_s is not None and delay_s >= SHORTEST_COLD_S
     left = after.left != before.left  # it was withdrawn from the queue: nothing failed
     return Sample(
         before.submitted, State.CANCELLED if left else State.FAILED if again else after.state, cold, delay_s, run_s

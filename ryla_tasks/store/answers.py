@@ -11,27 +11,35 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from ryla_tasks.jobs.budget import Ceiling
 from ryla_tasks.jobs.record import JobRecord, JobSpec
+from ryla_tasks.store.budgets import Terms
 from ryla_tasks.store.codec import decode_record, unpack_input
 
 __all__ = [
+    "NO_NEWS",
     "Accepted",
+    "BudgetNews",
     "Candidate",
     "Claim",
     "Created",
     "Creation",
     "Delivery",
     "NewJob",
+    "OverBudget",
     "Rate",
     "Recovered",
     "Refusal",
     "Refused",
     "Ride",
     "Settled",
+    "Spend",
     "Sweep",
     "claim_of",
     "deliveries_of",
     "is_kept",
+    "news_of_claim",
+    "news_of_settle",
     "wake_of",
 ]
 
@@ -113,10 +121,42 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A target that a submit may go to, and how many may."""
+    """A target that a submit may go to, how many may, and what jobs cost there, where that is known."""
 
     target: str
     rate: Rate
+    terms: Terms | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """What has been spent at an endpoint on a day, and reserved for what is in flight, in micro-dollars."""
+
+    endpoint: str
+    day: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class OverBudget:
+    """A job that met a ceiling: it has ended without a submit (of a claim), or is to be stopped (of a settle, with what
+    has been spent under that ceiling, in micro-dollars)."""
+
+    job_id: str
+    ceiling: Ceiling
+    spent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetNews:
+    """What an operation has found out about budgets, and the deliveries to send of jobs that it ended for them."""
+
+    over: tuple[OverBudget, ...] = ()
+    spends: tuple[Spend, ...] = ()
+    deliveries: tuple[Delivery, ...] = ()
+
+
+NO_NEWS = BudgetNews()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +177,7 @@ class Claim:
     lost: bool = False
     durable: bool = True
     wake_s: float | None = None
+    news: BudgetNews = NO_NEWS
 
     def age(self) -> float:
         """Seconds since the lease began, at the most."""
@@ -158,6 +199,7 @@ class Refused:
     job_id: str = ""
     wake_s: float | None = None
     target: str = ""
+    news: BudgetNews = NO_NEWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +227,7 @@ class Settled:
     wake_s: float | None
     envelopes: tuple[Delivery, ...]
     breaker_open: bool = False
+    news: BudgetNews = NO_NEWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,3 +298,30 @@ def claim_of(answer: Sequence[Any], taken: float, *, packed: bool) -> Claim | Re
     record = decode_record(job_id.decode(), fields)
     wake_s = wake_of(payload[1]) if packed else None
     return Claim(record, fence.decode(), int(now) / 1e6, taken, body, lost=word == b"lost", wake_s=wake_s)
+
+
+def news_of_claim(endpoint: str, answer: Sequence[Any]) -> tuple[Sequence[Any], BudgetNews]:
+    """The answer of `claim_submit`, and what it says of budgets."""
+    if answer[0] != b"money":
+        return answer, NO_NEWS
+    _word, deliveries, refused, day, spent, inner = answer
+    pairs = zip(refused[0::2], refused[1::2], strict=True)
+    over = tuple(OverBudget(job_id.decode(), Ceiling(code.decode())) for job_id, code in pairs)
+    spends = (Spend(endpoint, int(day), int(spent)),) if int(spent) >= 0 else ()
+    return inner, BudgetNews(over, spends, deliveries_of(deliveries))
+
+
+def news_of_settle(told: Sequence[bytes]) -> BudgetNews:
+    """What `settle` says of budgets: six texts for each job."""
+    if not told:
+        return NO_NEWS
+    texts = [part.decode() for part in told]
+    rows = list(zip(*(texts[place::6] for place in range(6)), strict=True))
+    over = tuple(
+        OverBudget(job_id, Ceiling(code), int(by_user if code == Ceiling.USER else by_endpoint))
+        for job_id, code, _endpoint, _day, by_endpoint, by_user in rows
+        if code
+    )
+    # The last row of an endpoint is the newest.
+    spends = {(endpoint, int(day)): int(amount) for _id, _code, endpoint, day, amount, _user in rows}
+    return BudgetNews(over, tuple(Spend(*place, amount) for place, amount in spends.items()))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ryla_tasks.jobs.fallback import Fallback
+from ryla_tasks.jobs.money import NO_MONEY, Money
 from ryla_tasks.jobs.progress import progress_of
 from ryla_tasks.jobs.record import CancelReason, JobRecord, JobSpec, Observed
 from ryla_tasks.jobs.states import State
@@ -19,6 +20,7 @@ __all__ = ["RECORD_FIELDS", "Meta", "decode_record", "dumps", "event_json", "pac
 RECORD_FIELDS = (
     "spec", "state", "attempt", "retries", "target", "remote_id", "correlation_id", "cancel", "observed", "created",
     "submitted", "ended", "deliveries", "delivered", "alias_of", "ending", "unanswered", "watched", "fallbacks",
+    "price", "paid", "reserved", "cold_ms",
 )  # fmt: skip
 
 #: Inputs shorter than this are kept as they are: compressing them costs more than it saves.
@@ -47,7 +49,7 @@ def unpack_input(packed: bytes) -> Any:
 def decode_record(job_id: str, fields: Sequence[bytes | None]) -> JobRecord:
     """A record from the fields that `commands/common.lua` returns, in the order of its FIELDS."""
     (spec, state, attempt, retries, target, remote_id, correlation_id, cancel, observed, created, submitted, ended,
-     deliveries, delivered, alias_of, ending, unanswered, watched, fallbacks) = fields  # fmt: skip
+     deliveries, delivered, alias_of, ending, unanswered, watched, fallbacks, *money) = fields  # fmt: skip
     return JobRecord(
         job_id=job_id,
         spec=JobSpec.from_json(spec or b"{}"),
@@ -69,6 +71,7 @@ def decode_record(job_id: str, fields: Sequence[bytes | None]) -> JobRecord:
         fallbacks=tuple(Fallback.of(kept) for kept in json.loads(fallbacks)) if fallbacks else (),
         watched=_seconds(watched),
         ending=json.loads(ending) if ending else None,
+        money=_money(*money) if any(money) else NO_MONEY,
     )
 
 
@@ -109,6 +112,12 @@ class Meta:
                 "task_id": job_id,
             }
         )
+
+
+def _money(price: bytes | None, paid: bytes | None, reserved: bytes | None, cold_ms: bytes | None) -> Money:
+    """The account of a job; `price` holds what a second costs of a run, and of a worker's start."""
+    run, start = (price or b"0 0").split()
+    return Money(float(run), float(start), int(paid or 0), int(reserved or 0), int(cold_ms or 0))
 
 
 def _text(value: bytes | None) -> str:

@@ -7,13 +7,15 @@ from typing import Any
 
 from ryla_tasks.jobs.lifecycle import Decision, Step
 from ryla_tasks.jobs.record import JobRecord
+from ryla_tasks.jobs.states import State
 from ryla_tasks.jobs.stats import sample_of
+from ryla_tasks.store.budgets import Budgets
 from ryla_tasks.store.codec import Meta, dumps, event_json
 
 __all__ = ["settle_item"]
 
 
-def settle_item(before: JobRecord, decision: Decision, now: float, meta: Meta) -> dict[str, Any]:
+def settle_item(before: JobRecord, decision: Decision, now: float, meta: Meta, budgets: Budgets) -> dict[str, Any]:
     """A decision as `settle` reads it: what has not changed is left out."""
     after = decision.record
     item: dict[str, Any] = {
@@ -25,6 +27,7 @@ def settle_item(before: JobRecord, decision: Decision, now: float, meta: Meta) -
         **_changes(before, after),
         **_orders(before, decision),
         **_fallback(before, decision),
+        **_money(before, decision, budgets),
     }
     if decision.event:
         item["event"] = event_json(decision.event, after, now, **_told(before, after))
@@ -85,6 +88,22 @@ def _orders(before: JobRecord, decision: Decision) -> dict[str, Any]:
     if decision.step is not Step.POLL:
         orders["message"] = True
     return orders
+
+
+def _money(before: JobRecord, decision: Decision, budgets: Budgets) -> dict[str, Any]:
+    """What changes of a job's money, in micro-dollars; `commands/money.lua` carries it out."""
+    after, changes = decision.record, dict[str, Any]()
+    if not before.money.is_kept:
+        return changes
+    if decision.start is not None:
+        start = decision.start
+        sent, began = round(start.sent * 1e6), round(start.began * 1e6)
+        changes["start"] = {"target": before.target, "sent": sent, "began": began, "ms": start.ms, "cost": start.cost}
+    if after.state.ended or after.state is State.QUEUED:
+        changes["spent"] = after.money.paid - before.money.paid
+    elif after.money.reserved > before.money.reserved:
+        changes["reserve"] = after.money.reserved
+    return {"money": changes | budgets.over(before.spec)} if changes else {}
 
 
 def _place(record: JobRecord, step: Step) -> str:

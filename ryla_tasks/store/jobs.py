@@ -11,12 +11,14 @@ from typing import Any
 import redis
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from ryla_tasks.errors import JobNotFound, StoreUnavailable
+from ryla_tasks.errors import JobError, JobNotFound, StoreUnavailable
+from ryla_tasks.jobs.ending import described
 from ryla_tasks.jobs.lifecycle import Decision, cancelled_ending
 from ryla_tasks.jobs.progress import progress_of
 from ryla_tasks.jobs.record import CancelReason, JobRecord
 from ryla_tasks.jobs.states import State
 from ryla_tasks.store.answers import (
+    NO_NEWS,
     Accepted,
     Candidate,
     Claim,
@@ -33,8 +35,11 @@ from ryla_tasks.store.answers import (
     claim_of,
     deliveries_of,
     is_kept,
+    news_of_claim,
+    news_of_settle,
     wake_of,
 )
+from ryla_tasks.store.budgets import NO_BUDGETS, Budgets, Terms
 from ryla_tasks.store.codec import Meta, decode_record, dumps, event_json, pack_input
 from ryla_tasks.store.items import settle_item
 from ryla_tasks.store.scripts import Scripts
@@ -51,10 +56,11 @@ _EXPIRED = {"type": "JobExpired", "message": "The job was not started in time.",
 class JobStore:
     """Jobs in Redis. Safe for use by many threads; every method is one round trip."""
 
-    def __init__(self, client: redis.Redis, *, prefix: str, meta: Meta) -> None:
+    def __init__(self, client: redis.Redis, *, prefix: str, meta: Meta, budgets: Budgets = NO_BUDGETS) -> None:
         self.client = client
         self.prefix = prefix
         self._meta = meta
+        self._budgets = budgets
         self._scripts = Scripts(client, prefix)
 
     def create(self, job: NewJob) -> Created:
@@ -121,6 +127,8 @@ class JobStore:
         where nobody had to wait before, it goes first among its user's. With `spread` a wake message for the rest of
         the line is wanted at once where more may go now, so that others help. A retry is refused with CHECK where
         nothing of the last `health_s` seconds is known of its target's health, unless that was `checked` just now.
+        Where a candidate has `terms`, a job reserves there what it is expected to cost, and those that a budget forbids
+        are ended in the same step.
 
         Where Redis breaks off in the middle of the answer, the same claim is asked for again until its lease is nearly
         over: what was claimed is never left behind for want of an answer. Raises `StoreUnavailable`.
@@ -139,6 +147,8 @@ class JobStore:
             wish["checked"] = True
         if job_id is not None:
             wish["id"] = job_id
+        if any(one.terms for one in candidates):
+            wish["money"] = self._budgets.wish(endpoint)
         try:
             return self._claim_submit(wish, taken, durable)
         except StoreUnavailable as error:
@@ -153,11 +163,16 @@ class JobStore:
         return patient(self._claim_submit, {**wish, "again": True}, taken, durable)
 
     def _claim_submit(self, wish: dict[str, Any], taken: float, durable: tuple[Any, ...] | None) -> Claim | Refused:
+        kept = None
         if durable is None:
-            return claim_of(self._scripts.call("claim_submit", dumps(wish)), taken, packed=True)
-        answer, kept = self._scripts.call_durably("claim_submit", durable, dumps(wish))
+            answer = self._scripts.call("claim_submit", dumps(wish))
+        else:
+            answer, kept = self._scripts.call_durably("claim_submit", durable, dumps(wish))
+        answer, news = news_of_claim(wish["endpoint"], answer)
         claim = claim_of(answer, taken, packed=True)
-        return replace(claim, durable=is_kept(durable, kept)) if isinstance(claim, Claim) else claim
+        if durable is not None and isinstance(claim, Claim):
+            claim = replace(claim, durable=is_kept(durable, kept))
+        return claim if news is NO_NEWS else replace(claim, news=news)
 
     def accept(self, record: JobRecord, remote_id: str, gap_s: float, now: float) -> Accepted:
         """Record that the cloud took the attempt. Safe to repeat; counts however late it comes."""
@@ -205,7 +220,7 @@ class JobStore:
             "from": place,
             "fence": ride.fence,
             "target": ride.target,
-            "items": [settle_item(before, decision, now, self._meta) for before, decision in decisions],
+            "items": [settle_item(before, decision, now, self._meta, self._budgets) for before, decision in decisions],
         }
         if last:
             wish["last"] = True
@@ -217,7 +232,7 @@ class JobStore:
         """Carry out what was decided on one claimed job. `keep` holds the lease on, to deliver the end at once."""
         state = claim.record.state
         place = f"submit:{claim.record.spec.endpoint}" if state in _SUBMITTED else "deliver"
-        item = settle_item(claim.record, decision, claim.clock(), self._meta)
+        item = settle_item(claim.record, decision, claim.clock(), self._meta, self._budgets)
         if keep:
             item["keep"] = True
         return self._settle({"from": place, "fence": claim.fence, "items": [item]})
@@ -239,8 +254,10 @@ class JobStore:
         """Celery has stored the end of the job: nothing more is owed."""
         return bool(self._scripts.call("delivered", job_id, self._meta.key(job_id)))
 
-    def cancel(self, job_id: str, reason: CancelReason = CancelReason.USER) -> tuple[str, tuple[Delivery, ...]]:
-        """Ask a job to stop.
+    def cancel(
+        self, job_id: str, reason: CancelReason = CancelReason.USER, error: JobError | None = None
+    ) -> tuple[str, tuple[Delivery, ...]]:
+        """Ask a job to stop; `error` is what it then ends with, where that is not the reason's own.
 
         Returns a word (`ended`: it had not been sent; `remote`: the cloud has to be told; `asked`: as soon as it is
         known where it runs; `over`: too late; `gone`: no such job), and deliveries to send.
@@ -250,7 +267,7 @@ class JobStore:
             "id": job_id,
             "reason": str(reason),
             "to": str(reason.end),
-            "ending": dumps(cancelled_ending(reason)),
+            "ending": dumps(described(error) if error else cancelled_ending(reason)),
             "event": event,
         }
         word, _ms, out = self._scripts.call("cancel", dumps(wish))
@@ -262,12 +279,12 @@ class JobStore:
         return wake_of(ms), target.decode()
 
     def adopt_twin(
-        self, record: JobRecord, target: str, remote_id: str, now: float
+        self, record: JobRecord, target: str, remote_id: str, now: float, terms: Terms | None = None
     ) -> tuple[str, tuple[Delivery, ...]]:
         """Keep an earlier attempt that has completed after all; its sibling, if there is one, becomes an orphan.
 
-        Returns a word (`kept`, `same`: it is the job's own, `over`: the job has ended, or has taken a fallback since),
-        and deliveries to send.
+        `terms` are what jobs cost at its target. Returns a word (`kept`, `same`: it is the job's own, `over`: the job
+        has ended, or has taken a fallback since), and deliveries to send.
         """
         after = record.with_(state=State.COLLECTING, target=target, remote_id=remote_id)
         wish = {
@@ -277,6 +294,7 @@ class JobStore:
             "fallbacks": len(record.fallbacks),
             "event": event_json("twin_kept", after, now),
             "meta": None if after.spec.ignore_result else self._meta.of(after, now),
+            "price": terms.price if terms else "",
         }
         word, out = self._scripts.call("adopt_twin", dumps(wish))
         return word.decode(), deliveries_of(out)
@@ -393,9 +411,9 @@ class JobStore:
         return Recovered(tried, recovered, late, ms / 1000)
 
     def _settle(self, wish: dict[str, Any]) -> Settled:
-        wake_ms, words, out, is_open = self._scripts.call("settle", dumps(wish))
+        wake_ms, words, out, is_open, told = self._scripts.call("settle", dumps(wish))
         counted = tuple(word == b"settled" for word in words)
-        return Settled(counted, wake_of(wake_ms), deliveries_of(out), bool(is_open))
+        return Settled(counted, wake_of(wake_ms), deliveries_of(out), bool(is_open), news_of_settle(told))
 
 
 #: States of a job that is claimed at its endpoint's place for submits.
@@ -404,7 +422,8 @@ _SUBMITTED = frozenset({State.SUBMITTING, State.UNKNOWN})
 
 def _candidate(one: Candidate) -> dict[str, Any]:
     rate = one.rate
-    return {"id": one.target, "per_s": rate.per_s, "burst": rate.burst, "at_once": rate.under_way}
+    wish = {"id": one.target, "per_s": rate.per_s, "burst": rate.burst, "at_once": rate.under_way}
+    return {**wish, "terms": one.terms.wish()} if one.terms else wish
 
 
 def _fence() -> int:

@@ -18,17 +18,18 @@ from ryla_tasks.errors import StoreError, StoreUnavailable
 __all__ = ["Scripts", "operations"]
 
 _HEADER = re.compile(r"^-- operation: (?P<name>\w+)(?P<flags>[\w -]*)$", re.MULTILINE)
-_PRELUDE = "common.lua"
+#: Put before each operation, in this order.
+_PRELUDES = ("common.lua", "money.lua")
 
 
 @cache
 def operations() -> dict[str, tuple[str, str]]:
     """Each operation's name, with its SHA1 and the text that Redis runs."""
     folder = files(__package__).joinpath("commands")
-    prelude = folder.joinpath(_PRELUDE).read_text(encoding="utf-8")
+    prelude = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in _PRELUDES)
     found = {}
     for file in folder.iterdir():
-        if file.name == _PRELUDE:
+        if file.name in _PRELUDES:
             continue
         _about, *parts = _HEADER.split(file.read_text(encoding="utf-8"))
         for name, flags, body in zip(parts[0::3], parts[1::3], parts[2::3], strict=True):

@@ -39,7 +39,7 @@ def build_result(
             "executed_s": _round(execution_ms / 1000) if execution_ms is not None else None,
             "total_s": _round(now - record.created),
         },
-        "cost": estimate(record.spec.price_per_s, execution_ms, observed.banked_ms),
+        "cost": estimate(record, execution_ms, delay_ms),
     }
 
 

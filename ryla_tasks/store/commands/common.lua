@@ -1,6 +1,7 @@
 -- Every change that the job store makes in Redis, one named operation each.
 --
--- This file is put before each of them; the other files of this folder hold them, by noun. An operation starts with
+-- This file and money.lua are put before each of them; the other files of this folder hold them, by noun. An operation
+-- starts with
 --     -- operation: NAME [flags]
 -- and is run by EVALSHA with KEYS[1] = the prefix of all keys. All but `create` run even when Redis has no memory
 -- left (`allow-oom`, `no-writes`): what was accepted must be able to end, and only ends give memory back.
@@ -37,6 +38,8 @@
 --     idem:N:USER:KEY   string  "DIGEST ID" of the job made under an idempotency key
 --     tomb:ID           string  a job that came without a record of its own is over; kept 30 days
 --     aliases:ID        set     jobs that end as this one does
+--     spend:DAY         hash    micro-dollars spent and reserved on a day: endpoint:E and user:U; kept 40 days
+--     starts:TARGET     zset    when a job was sent -> when a worker took it, of those that a worker's start counts for
 --     health:TARGET     string  what is known of a target since somebody last waited there (JSON of a `Watch`)
 --     asked:TARGET      string  nobody asks /health before this expires; its value is the right to record the answer
 --     stats:TARGET      list    a sample of each attempt that ended, the newest first, capped
@@ -54,6 +57,9 @@
 -- that makes it a fence. Whoever settles must name the very score that the claim gave out.
 
 local P = KEYS[1]
+
+-- Closes an attempt's account; in money.lua.
+local pay
 
 local function key(...) return P .. ':' .. table.concat({...}, ':') end
 
@@ -85,6 +91,8 @@ local LINE_PAUSE_MS = 200
 -- How soon to look again where as many submits are under way as may be.
 local CALLS_FULL_MS = 250
 local LINED_UP_MS = 60000
+-- So many jobs that a budget forbids are ended by one claim; the rest of them is for the next.
+local MOST_REFUSED = 32
 -- At a target with more jobs than this in flight some are due at any moment: rides leave time for them to gather.
 local MANY_IN_FLIGHT, RIDE_PAUSE_MS = 128, 100
 local EVENTS_KEPT = 500
@@ -213,6 +221,7 @@ end
 local function finish(id, from, to, ending, observed, event, out)
   local job = key('job', id)
   move(id, from, to)
+  pay(id)
   redis.call('HSET', job, 'ending', ending, 'ended', int(NOW))
   if observed then redis.call('HSET', job, 'observed', observed) end
   redis.call('DEL', key('input', id), key('fallbacks', id), key('output', id))
@@ -309,7 +318,8 @@ local POLLED = {waiting = true, starting = true, running = true}
 local OPEN = {queued = true, submitting = true, unknown = true, waiting = true, starting = true, running = true}
 
 local FIELDS = {'spec', 'state', 'attempt', 'retries', 'target', 'remote_id', 'correlation_id', 'cancel', 'observed',
-  'created', 'submitted', 'ended', 'deliveries', 'delivered', 'alias_of', 'ending', 'unanswered', 'watched', 'fallbacks'}
+  'created', 'submitted', 'ended', 'deliveries', 'delivered', 'alias_of', 'ending', 'unanswered', 'watched', 'fallbacks',
+  'price', 'paid', 'reserved', 'cold_ms'}
 
 local function record(id) return redis.call('HMGET', key('job', id), unpack(FIELDS)) end
 
@@ -340,6 +350,7 @@ end
 -- Note that a job is to stop, and how it ends then; the first reason stands.
 local function ask_to_stop(job, reason, ending, to, event)
   if redis.call('HSETNX', job, 'cancel', reason) == 1 then
+    if reason == 'budget' then count('budget_stopped') end
     redis.call('HSET', job, 'stop', cjson.encode({to = to, ending = ending, event = event}))
   end
 end

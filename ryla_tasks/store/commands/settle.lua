@@ -1,7 +1,8 @@
 -- What was decided about claimed jobs.
 
 -- operation: settle allow-oom
--- Carry out what was decided about claimed jobs. Returns {ms until a poll message is due or -1, words, deliveries}.
+-- Carry out what was decided about claimed jobs. Returns {ms until a poll message is due or -1, words, deliveries, 1 where the
+-- target's breaker is open, what `reckon` told}.
 --   a = {from, fence, items, target?, last?, hold_ms?}
 --   item = {id, old, new, to, in_ms, observed?, retries?, fallback?, withdraw?, unanswered?, event?, meta?, ending?, keep?,
 --     output?, orphan?, message?}
@@ -9,7 +10,8 @@
 -- `taken` are all fallbacks so far. Where the new one is another input, `input` is its place among the job's other inputs,
 -- and `spec` and `only` go with it.
 -- `message` asks for the job's envelope, to send the message of its next step; `sample` is a target and what to add to
--- its history; `outcome` is a target, a call and 1 where it went wrong, for the target's breaker.
+-- its history; `outcome` is a target, a call and 1 where it went wrong, for the target's breaker; `money` is for
+-- `reckon`.
 local a = cjson.decode(ARGV[1])
 
 -- How a job ends that was asked to stop, maybe after it was claimed: there is no new attempt, and no other end than
@@ -33,7 +35,7 @@ local function fall_back(id, fallback)
 end
 
 local due = key('due', a.from)
-local ids, words, out, keep, open = {}, {}, {}, {}, 0
+local ids, words, out, keep, told, open = {}, {}, {}, {}, {}, 0
 local fence = tonumber(a.fence)
 for i, item in ipairs(a.items) do ids[i] = item.id end
 local scores = #ids > 0 and redis.call('ZMSCORE', due, unpack(ids)) or {}
@@ -52,6 +54,7 @@ for i, item in ipairs(a.items) do
       redis.call('LTRIM', stats, 0, SAMPLES_KEPT - 1)
     end
     if item.outcome then open = math.max(open, note_outcome(item.outcome[1], item.outcome[2], item.outcome[3], id)) end
+    if item.money then reckon(id, item.money, told) end
     local stop = stopping(job, item)
     if item.observed then redis.call('HSET', job, 'observed', item.observed) end
     if stop and not item.ending then
@@ -94,6 +97,7 @@ for i, item in ipairs(a.items) do
       if item.withdraw == false and redis.call('HEXISTS', job, 'cancel') == 0 then unexpect('cancel', id) end
       if item.unanswered then
         redis.call('HSET', job, 'unanswered', item.unanswered)
+        if item.money then redis.call('HSET', job, 'assumed', item.money.spent) end
         count('resubmits')
       end
       if item.new == 'unknown' then count('unknowns') end
@@ -128,4 +132,4 @@ if a.last then
   local soonest = redis.call('ZCARD', due) > MANY_IN_FLIGHT and after_ms(RIDE_PAUSE_MS) or NOW
   if first[2] then ms = wake(a.target, math.max(tonumber(first[2]), soonest)) end
 end
-return {ms, words, out, open}
+return {ms, words, out, open, told}

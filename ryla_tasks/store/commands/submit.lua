@@ -3,12 +3,14 @@
 -- operation: claim_submit allow-oom
 -- Take the queued job whose turn it is at an endpoint, and write down the intent. `id` is the job whose message asks:
 -- where nobody has been turned away before, it goes first among its user's. Without it, a line's own message asks.
---   a = {endpoint, targets = [{id, per_s, burst, at_once}...], lease_ms, fence, correlation_id, id?, spread?, again?,
---     health_ms, checked?}
--- `targets` are those of the endpoint in order of preference. A retry wants an answer of its target's /health that is no
--- older than `health_ms`, unless that was `checked`.
+--   a = {endpoint, targets = [{id, per_s, burst, at_once, terms?}...], lease_ms, fence, correlation_id, id?, spread?,
+--     again?, health_ms, checked?, money?}
+-- `targets` are those of the endpoint in order of preference; `terms` are what jobs cost there, and with any of them
+-- `money` are the budgets (see money.lua). A retry wants an answer of its target's /health that is no older than
+-- `health_ms`, unless that was `checked`.
 -- Returns {word, ms, id, lease, now, record, input, ms until a wake message is due or -1}, or {word, ms, id, the same ms,
--- target} where a job in line cannot go now.
+-- target} where a job in line cannot go now. Where budgets ended jobs, or the endpoint's is to be watched, that comes in
+-- {'money', deliveries, {id, ceiling...}, day, spent by the endpoint, answer}.
 local a = cjson.decode(ARGV[1])
 local where, ring = 'submit:' .. a.endpoint, key('ring', a.endpoint)
 
@@ -83,7 +85,14 @@ local function retry_waits(id, target)
   return is_down(watch) and 'down' or nil
 end
 
-local function take(id, state, ms, target)
+local ended, refused, day, spent = {}, {}, '', -1
+
+local function told(answer)
+  if #refused == 0 and spent < 0 then return answer end
+  return {'money', ended, refused, day, spent, answer}
+end
+
+local function take(id, state, ms, target, cost)
   local job = key('job', id)
   local lease = lease_until(a.lease_ms, a.fence)
   redis.call('ZADD', key('due', where), lease, id)
@@ -94,6 +103,12 @@ local function take(id, state, ms, target)
     move(id, 'queued', 'submitting')
     redis.call('HINCRBY', job, 'attempt', 1)
     redis.call('HSET', job, 'target', target.id, 'correlation_id', a.correlation_id)
+    if cost then
+      local on, by_endpoint = reserve(id, target.terms, a.money, cost)
+      if a.money.endpoint then day, spent = on, by_endpoint end
+    else
+      redis.call('HDEL', job, 'price', 'cold_ms')
+    end
     redis.call('ZREM', key('deadlines'), 'start|' .. id)
     count('attempts')
   end
@@ -139,20 +154,44 @@ local function next_in_line()
   end
 end
 
+-- A user's turn is over.
+local function pass_turn(user)
+  if redis.call('EXISTS', key('line', a.endpoint, user)) == 1 then
+    give_turn(a.endpoint, user)
+  else
+    redis.call('ZREM', ring, user)
+    if redis.call('ZCARD', ring) == 0 then redis.call('SREM', key('lines'), a.endpoint) end
+  end
+end
+
 local id, user, state = next_in_line()
-if not id then return {why, why_ms} end
-local target
-if state == 'queued' then
+local target, cost
+-- Jobs that a budget forbids to submit end here, and the next one's turn has come.
+while state == 'queued' do
   target = target_of(id)
+  if not target.terms then break end
+  local code, most, before, wanted
+  cost, code, most, before, wanted = afford(id, target.terms, a.money)
+  if cost then break end
+  turn_down(id, a.money, code, most, before, wanted, ended)
+  refused[#refused + 1] = id
+  refused[#refused + 1] = code
+  if code == 'budget_endpoint' then day, spent = day_of(a.money.offset_s), before end
+  pass_turn(user)
+  if #refused >= 2 * MOST_REFUSED then return told({'wait', 1, a.id or id, wake(where, NOW), target.id}) end
+  id, user, state = next_in_line()
+end
+if not id then return told({why or 'moved', why_ms}) end
+if state == 'queued' then
   local waits = retry_waits(id, target.id)
-  if waits == 'check' then return {waits, 0, id, -1, target.id} end
+  if waits == 'check' then return told({waits, 0, id, -1, target.id}) end
   if waits == 'down' then
     local at = after_ms(RETRY_HELD_MS)
     redis.call('ZADD', key('due', where), at, id)
     line_up_later(a.endpoint, id, at)
     expect(where, id, RETRY_HELD_MS)
     count('retries_held')
-    return {waits, RETRY_HELD_MS, id, wake(where, after_ms(LINE_PAUSE_MS)), target.id}
+    return told({waits, RETRY_HELD_MS, id, wake(where, after_ms(LINE_PAUSE_MS)), target.id})
   end
   -- An open breaker lets one job through when its pause is over, and then none for another pause.
   local breaker = key('breaker', target.id)
@@ -161,7 +200,7 @@ if state == 'queued' then
   if wait <= 0 then wait, word = may_submit(target.id, target.per_s, target.burst, target.at_once), 'wait' end
   if wait > 0 then
     count(word == 'wait' and 'submits_delayed' or 'submits_held')
-    return {word, wait, a.id or id, wake(where, after_ms(math.max(wait, LINE_PAUSE_MS))), target.id}
+    return told({word, wait, a.id or id, wake(where, after_ms(math.max(wait, LINE_PAUSE_MS))), target.id})
   end
   if shut[1] then
     redis.call('HSET', breaker, 'until', int(after_ms(tonumber(shut[2]))), 'probe', id)
@@ -169,13 +208,8 @@ if state == 'queued' then
     count('probes')
   end
 end
-local answer = take(id, state, -1, target)
-if redis.call('EXISTS', key('line', a.endpoint, user)) == 1 then
-  give_turn(a.endpoint, user)
-else
-  redis.call('ZREM', ring, user)
-  if redis.call('ZCARD', ring) == 0 then redis.call('SREM', key('lines'), a.endpoint) end
-end
+local answer = take(id, state, -1, target, cost)
+pass_turn(user)
 -- Each of the others has its own message yet, but for those that were turned away: a line's own message sees to them.
 if not a.id and redis.call('ZCARD', ring) > 0 then
   target = target or a.targets[1]
@@ -183,7 +217,7 @@ if not a.id and redis.call('ZCARD', ring) > 0 then
   local more = a.spread and meter(target.id, 'run') + each <= NOW + target.burst * each
   answer[8] = wake(where, after_ms(more and 0 or LINE_PAUSE_MS))
 end
-return answer
+return told(answer)
 
 -- operation: accept allow-oom
 -- Record that the cloud took an attempt. Fenced by the attempt alone: the answer counts however late it comes.
@@ -229,6 +263,8 @@ displace('submit:' .. f[4], a.id)
 if target then redis.call('ZREM', key('due', 'poll:' .. target), a.id) end
 unexpect('cancel', a.id)
 redis.call('HSET', job, 'target', a.target, 'remote_id', a.remote_id, 'submitted', int(NOW))
+if state == 'queued' then reopen(a.id) end
+if redis.call('HEXISTS', job, 'reserved') == 1 then redis.call('HSET', job, 'price', a.price) end
 move(a.id, state, 'collecting')
 place('deliver', a.id, 0)
 tell(a.id, a.event)

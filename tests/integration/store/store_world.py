@@ -13,6 +13,7 @@ from ryla_tasks.jobs.lifecycle import Decision, Step
 from ryla_tasks.jobs.record import JobRecord, JobSpec
 from ryla_tasks.jobs.states import State
 from ryla_tasks.store.answers import Accepted, Candidate, Claim, Created, NewJob, Rate, Ride, Settled, Sweep
+from ryla_tasks.store.budgets import NO_BUDGETS, Budgets
 from ryla_tasks.store.codec import Meta
 from ryla_tasks.store.jobs import JobStore
 
@@ -45,10 +46,10 @@ class World:
         self._numbers = itertools.count(1)
         self._stores = [self.store]
 
-    def new_store(self) -> JobStore:
+    def new_store(self, budgets: Budgets = NO_BUDGETS) -> JobStore:
         """A store with connections of its own, as another process has it."""
         client = redis.Redis.from_url(self.url, socket_timeout=5)
-        return JobStore(client, prefix="ryla", meta=Meta(META_PREFIX, META_TTL_S))
+        return JobStore(client, prefix="ryla", meta=Meta(META_PREFIX, META_TTL_S), budgets=budgets)
 
     # --- steps of a job ---
 

@@ -201,7 +201,7 @@ def test_another_input_goes_where_its_own_models_are(world: World) -> None:
         ride = world.ride(target=SECOND)
         (record,) = ride.records
         error = JobFailed("x", {"code": "missing_node"})
-        taken = fallen_back(record.with_(fallbacks=(left,) if name == "left" else ()), error, 0, world.now())
+        taken = fallen_back(record.with_(fallbacks=(left,) if name == "left" else ()), error, 0)
         assert taken is not None
         decision = Decision(taken[0], Step.SUBMIT, event="fallback", fallback_input=taken[1])
         world.store.settle_ride(ride, [(record, decision)], last=True)

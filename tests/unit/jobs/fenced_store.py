@@ -9,9 +9,10 @@ asked the job to stop after it was claimed, there is no new attempt, and no othe
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ryla_tasks.jobs.cost import expecting
 from ryla_tasks.jobs.fallback import Fallback
 from ryla_tasks.jobs.lifecycle import Decision, Step, cancelled_ending
 from ryla_tasks.jobs.record import CancelReason, JobRecord, JobSpec, Observed
@@ -57,8 +58,12 @@ class FencedStore:
             return None
         lost = self._record.state is State.SUBMITTING
         if self.step is Step.SUBMIT and not lost:
+            price = self._record.spec.price_per_s
             self._record = self._record.with_(
-                state=State.SUBMITTING, attempt=self._record.attempt + 1, target="runpod:ep1"
+                state=State.SUBMITTING,
+                attempt=self._record.attempt + 1,
+                target="runpod:ep1",
+                money=replace(expecting(self._record, price), start_per_s=price),
             )
         self._fence += 1
         self._held = self._fence
@@ -72,6 +77,7 @@ class FencedStore:
         before, after = claim.record, decision.record
         changes: dict[str, Any] = {"state": after.state}
         ending, reason = after.ending, self._record.cancel
+        self._record = self._record.with_(money=after.money)
         if reason and after.state is not State.COMPLETED and (ending or after.state is State.QUEUED):
             self._end(reason.end, cancelled_ending(reason), now)
             return True

@@ -20,6 +20,7 @@ from ryla_tasks.jobs.breaker import Call, Outcome
 from ryla_tasks.jobs.falling_back import lines_of
 from ryla_tasks.jobs.health import Health
 from ryla_tasks.jobs.lifecycle import Decision, Step, Surroundings, advance
+from ryla_tasks.jobs.money import Money
 from ryla_tasks.jobs.observation import NotAccepted, OutcomeUnknown, Seen
 from ryla_tasks.jobs.phases import Outlook
 from ryla_tasks.jobs.record import CancelReason, JobRecord
@@ -78,8 +79,11 @@ def test_when_it_is_cancelled_there_it_goes_on_elsewhere_with_a_clean_sheet() ->
 
 def test_a_cancel_that_comes_late_strikes_a_running_job_which_goes_on_elsewhere() -> None:
     """Whoever was to send it may have been frozen between his last look and his call."""
-    decision = look(leaving(State.RUNNING, observed_running_since=NOW - 4), RemoteStatus.CANCELLED)
-    assert (decision.record.state, decision.record.observed.banked_ms) == (State.QUEUED, 4000)
+    money = Money(0.01, reserved=150_000)
+    decision = look(leaving(State.RUNNING, observed_running_since=NOW - 4, money=money), RemoteStatus.CANCELLED)
+    assert (decision.record.state, decision.record.money.paid) == (State.QUEUED, 40_000)
+    waited = look(leaving(money=money), RemoteStatus.CANCELLED).record
+    assert (waited.state, waited.money.paid, waited.money.reserved) == (State.QUEUED, 0, 0)
 
 
 def test_a_job_that_is_to_stop_does_not_go_on_elsewhere() -> None:

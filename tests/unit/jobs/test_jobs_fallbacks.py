@@ -33,6 +33,7 @@ from ryla_tasks.jobs.lifecycle import (
     Uncollected,
     advance,
 )
+from ryla_tasks.jobs.money import Money
 from ryla_tasks.jobs.progress import progress_of
 from ryla_tasks.jobs.record import CancelReason, JobRecord, JobSpec, Observed
 from ryla_tasks.jobs.remote import RemoteStatus
@@ -76,6 +77,7 @@ class TestTaking:
             observed_percent=70.0,
             observed_execution_ms=4_000,
             observed_banked_ms=500,
+            money=Money(0.01, reserved=1),
         )
         decision = after(job, MISSING_NODE)
         taken = decision.record
@@ -90,7 +92,7 @@ class TestTaking:
         assert taken.spec == make_spec(
             label="input-0", seed=0, expected_images=2, expected_run_s=5.0, only=("runpod:0",)
         )
-        assert taken.observed.banked_ms == 4_500
+        assert (taken.money.paid, taken.money.reserved, taken.observed.banked_ms) == (50_000, 0, 0), "4.5 s"
         told = progress_of(taken, NOW)
         assert (told.percent, told.attempt) == (0.0, 2)
         assert told.message == ("The workflow uses a node that the GPU worker does not have. Trying a simpler way")
@@ -126,9 +128,10 @@ class TestTaking:
         assert after(job.with_(state=State.COLLECTING), bad).record.fallbacks[0].why == "output_invalid"
 
     def test_the_execution_time_out_is_a_failure_like_others(self) -> None:
-        decision = after(record(make_alternative(0, *usual_codes(WORKFLOW)), spec_max_retries=0), SLOW)
+        job = record(make_alternative(0, *usual_codes(WORKFLOW)), spec_max_retries=0, money=Money(0.01))
+        decision = after(job, SLOW)
         assert decision.record.fallbacks[0].why == "remote_time_out"
-        assert decision.record.observed.banked_ms == 600_000
+        assert decision.record.money.paid == 6_000_000
 
 
 class TestNotTaking:

@@ -311,7 +311,8 @@ def check(before: JobRecord, seen: Observation, decision: Decision, now: float, 
         assert decision == Decision(before, Step.DELIVER)
         return
     json.loads(after.observed.to_json(), parse_constant=_no_json)
-    assert after.observed.banked_ms >= before.observed.banked_ms
+    assert after.state is State.QUEUED or after.observed.banked_ms >= before.observed.banked_ms
+    check_money(before, decision)
     if decision.fallback_input is not None:
         _check_fallback(before, seen, decision, allowed)
     elif after.state is State.QUEUED:
@@ -323,6 +324,19 @@ def check(before: JobRecord, seen: Observation, decision: Decision, now: float, 
             _check_end(before, seen, decision, now)
         else:
             _check_under_way(before, seen, decision)
+
+
+def check_money(before: JobRecord, decision: Decision) -> None:
+    """What has been paid for stays so; what ends leaves nothing reserved; and what is reserved only grows."""
+    after = decision.record
+    assert after.money.price_per_s == before.money.price_per_s
+    assert after.money.paid >= before.money.paid
+    if after.state.ended or after.state is State.QUEUED:
+        assert after.money.reserved == 0
+        assert not decision.over
+    else:
+        assert after.money.reserved >= before.money.reserved
+        assert after.money.paid == before.money.paid
 
 
 def _no_json(word: str) -> None:

@@ -15,7 +15,6 @@ from job_samples import JSONISH, TEXTS, make_spec, remote
 from ryla_tasks.errors import EndpointNotFound, NotConnected, RateLimited, RequestRejected, Unauthorized
 from ryla_tasks.jobs import verdict
 from ryla_tasks.jobs.backoff import retry_delay
-from ryla_tasks.jobs.cost import estimate
 from ryla_tasks.jobs.redact import redacted
 from ryla_tasks.jobs.remote import RemoteStatus
 from ryla_tasks.jobs.states import ENDS, POLLED, Priority, State
@@ -131,25 +130,6 @@ class TestBackoff:
         spec = make_spec(backoff_s=backoff, backoff_max_s=3_600.0, jitter=jitter)
         delay = retry_delay(spec, retries, retry_after=asked, draw=lambda least, most: least + share * (most - least))
         assert (asked or 0.0) <= delay <= max(3_600.0, (asked or 0.0) + backoff)
-
-
-class TestCost:
-    @pytest.mark.parametrize(
-        ("price", "execution", "banked", "expected"),
-        [
-            (0.001, 1_000, 0, (0.001, 1)),
-            (0.001, 1_001, 0, (0.002, 2)),
-            (0.001, 900, 1_200, (0.003, 3)),
-            (0.001, 0, 0, (0.0, 0)),
-            (0.001, None, 5_000, (None, None)),
-            (0.0, 1_000, 0, (None, 1)),
-        ],
-    )
-    def test_each_begun_second_of_all_runs_is_billed(
-        self, price: float, execution: int | None, banked: int, expected: tuple[float | None, int | None]
-    ) -> None:
-        found = estimate(price, execution, banked)
-        assert (found["usd"], found["billed_s"], found["price_per_s"]) == (*expected, price or None)
 
 
 class TestStates:

@@ -9,6 +9,7 @@ from job_samples import NOW, PLAIN, RETRYING, SUBMITTED, TRUNCATED, make_record,
 
 from ryla_tasks.errors import (
     AnswerLost,
+    BudgetExceeded,
     EndpointNotFound,
     JobCancelled,
     JobExpired,
@@ -44,6 +45,7 @@ from ryla_tasks.jobs.lifecycle import (
     advance,
     cancelled_ending,
 )
+from ryla_tasks.jobs.money import Money
 from ryla_tasks.jobs.record import CancelReason, JobRecord
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
 from ryla_tasks.jobs.states import ENDS, State
@@ -357,7 +359,8 @@ class TestCancel:
     @pytest.mark.parametrize("reason", CancelReason)
     def test_what_no_gpu_had_ends_in_the_state_that_the_store_writes(self, reason: CancelReason) -> None:
         error = raised("job-1", cancelled_ending(reason))
-        assert isinstance(error, JobTimedOut if reason.end is State.TIMED_OUT else JobCancelled)
+        ends = {State.TIMED_OUT: JobTimedOut, State.FAILED: BudgetExceeded, State.CANCELLED: JobCancelled}
+        assert type(error) is ends[reason.end]
 
 
 class TestSubmit:
@@ -384,11 +387,14 @@ class TestRetries:
             assert 7.0 <= decision.in_s <= 8.0
 
     def test_a_retry_is_a_new_attempt_in_line_with_the_cost_of_the_old_one(self) -> None:
-        record = make_record(State.RUNNING, observed_percent=70.0, observed_banked_ms=100, observed_worker_id="w-1")
+        record = make_record(
+            State.RUNNING, observed_percent=70.0, observed_banked_ms=100, observed_worker_id="w-1", money=Money(1.0)
+        )
         decision = advance(record, Seen(remote(FAILED, error="boom", execution_ms=4_000)), NOW, RETRYING)
         queued = decision.record
         assert (queued.state, queued.retries, queued.remote_id, queued.submitted) == (State.QUEUED, 1, "", 0.0)
-        assert (queued.observed.percent, queued.observed.banked_ms, queued.observed.worker_id) == (0.0, 4_100, "")
+        assert (queued.observed.percent, queued.observed.banked_ms, queued.observed.worker_id) == (0.0, 0, "")
+        assert (queued.money.paid, queued.money.reserved) == (5_000_000, 0), "4.1 s, each begun second whole"
         assert queued.ending is None
 
     def test_the_budget_is_the_limit(self) -> None:

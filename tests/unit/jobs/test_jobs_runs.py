@@ -11,6 +11,7 @@ from job_samples import NOW, PLAIN, RETRYING, TRUNCATED, make_record, remote
 
 from ryla_tasks.jobs.cost import estimate
 from ryla_tasks.jobs.lifecycle import Seen, advance
+from ryla_tasks.jobs.money import Money
 from ryla_tasks.jobs.progress import progress_of
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
@@ -76,9 +77,10 @@ def test_a_restart_is_noticed_across_an_unknown_status() -> None:
 def test_a_restart_that_only_the_end_shows_is_costed() -> None:
     """The polls saw a run on one GPU; the end comes from another."""
     seen = remote(COMPLETED, worker_id="w-b", retries=1, execution_ms=3_000, output={"x": 1})
-    observed = advance(running(), Seen(seen), NOW, PLAIN).record.observed
-    assert (observed.banked_ms, observed.execution_ms) == (9_000, 3_000)
-    assert estimate(0.5, observed.execution_ms, observed.banked_ms) == {"usd": 6.0, "billed_s": 12, "price_per_s": 0.5}
+    record = advance(running().with_(money=Money(0.5)), Seen(seen), NOW, PLAIN).record
+    assert (record.observed.banked_ms, record.observed.execution_ms) == (9_000, 3_000)
+    cost = estimate(record, record.observed.execution_ms)
+    assert (cost["usd"], cost["billed_s"], cost["price_per_s"]) == (6.0, 12, 0.5)
 
 
 def test_the_time_of_a_run_whose_time_the_cloud_never_gave_is_what_was_watched() -> None:
@@ -87,15 +89,16 @@ def test_the_time_of_a_run_whose_time_the_cloud_never_gave_is_what_was_watched()
     assert advance(record, Seen(remote(IN_QUEUE)), NOW, PLAIN).record.observed.banked_ms == 10_000
     seen = remote(COMPLETED, worker_id="w-b", execution_ms=4_000)
     assert advance(record, Seen(seen), NOW, PLAIN).record.observed.banked_ms == 6_000
-    failed = advance(record, Seen(remote(RemoteStatus.FAILED, error="boom")), NOW, RETRYING).record
-    assert failed.observed.banked_ms == 10_000
+    failed = advance(record.with_(money=Money(0.5)), Seen(remote(RemoteStatus.FAILED, error="x")), NOW, RETRYING).record
+    assert (failed.state, failed.money.paid) == (State.QUEUED, 5_000_000), "ten seconds"
 
 
 def test_a_job_that_never_ran_costs_nothing() -> None:
     record = advance(make_record(), Seen(remote(IN_QUEUE, retries=1)), NOW, PLAIN).record
     assert record.observed.banked_ms == 0
-    failed = advance(make_record(), Seen(remote(RemoteStatus.FAILED, error="boom")), NOW, RETRYING).record
-    assert failed.observed.banked_ms == 0
+    waiting = make_record().with_(money=Money(0.5, reserved=900))
+    cancelled = advance(waiting, Seen(remote(RemoteStatus.CANCELLED)), NOW, RETRYING).record
+    assert (cancelled.state, cancelled.money.paid, cancelled.money.reserved) == (State.CANCELLED, 0, 0)
 
 
 def test_a_known_execution_time_is_not_forgotten_by_an_answer_without_one() -> None:
