@@ -10,6 +10,7 @@ from typing import Any
 from ryla_tasks.artifacts import Artifact
 from ryla_tasks.celery_app import current_app
 from ryla_tasks.errors import InvalidJob, JobError, WaitTimeout
+from ryla_tasks.jobs.cost import so_far
 from ryla_tasks.jobs.ending import raised
 from ryla_tasks.jobs.progress import Progress, progress_of
 from ryla_tasks.jobs.record import JobRecord
@@ -58,6 +59,11 @@ class Job:
     def progress(self) -> Progress:
         """How far the job is, in numbers and in words for its user."""
         return progress_of(*self._runtime.store.load(self.id))
+
+    @property
+    def cost(self) -> float | None:
+        """What the job has cost so far, estimated in US dollars; None where its target has no price."""
+        return so_far(*self._runtime.store.load(self.id))
 
     @property
     def artifacts(self) -> list[Artifact]:

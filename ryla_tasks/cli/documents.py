@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from ryla_tasks.jobs.cost import so_far
 from ryla_tasks.jobs.ending import raised
 from ryla_tasks.jobs.falling_back import lines_of
 from ryla_tasks.jobs.progress import progress_of
@@ -43,6 +44,8 @@ def job_document(record: JobRecord, now: float) -> dict[str, Any]:
         "remote_id": record.remote_id,
         "cancel": str(record.cancel) if record.cancel else None,
         "alias_of": record.alias_of or None,
+        "cost_usd": so_far(record, now),
+        "max_cost_usd": spec.max_cost_usd,
         "result": ending.get("result"),
         "error": error_document(record),
     }

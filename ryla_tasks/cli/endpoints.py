@@ -27,10 +27,11 @@ def endpoints(health: bool, history: bool, advise: bool, as_json: bool) -> None:
     """Show the endpoints in the settings, each with its targets, and how they are.
 
     The counts of workers overlap (an idle one is also ready). The history is that of the last 500 attempts at each
-    target, the verdict what the workers found when a job last waited there. Without Redis there is none. The exit code
-    is that of the first target that could not be asked.
+    target, the verdict what the workers found when a job last waited there, the spending that of today. Without Redis
+    there is none. The exit code is that of the first target that could not be asked.
     """
     from ryla_tasks.cli.history import histories, print_advice, print_histories, with_advice
+    from ryla_tasks.cli.spending import print_spending, spending
     from ryla_tasks.settings import get_settings
 
     pairs = [(endpoint, target) for endpoint in get_settings().endpoints.values() for target in endpoint.targets]
@@ -45,8 +46,9 @@ def endpoints(health: bool, history: bool, advise: bool, as_json: bool) -> None:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         asked = list(pool.map(_health, targets)) if health else [({}, Exit.OK) for _ in pairs]
     past, problem = histories(targets) if history else ([{} for _ in pairs], "")
+    money = spending() if history else {}
     rows = [
-        {**_static(endpoint, target), **found, **known}
+        {**_static(endpoint, target), **found, **known, **money.get(endpoint.name, {})}
         for (endpoint, target), (found, _), known in zip(pairs, asked, past, strict=True)
     ]
     if as_json:
@@ -55,6 +57,7 @@ def endpoints(health: bool, history: bool, advise: bool, as_json: bool) -> None:
         _print_table(rows, health=health)
         if history and rows:
             print_histories(rows, problem)
+            print_spending(money)
     click.get_current_context().exit(next((code for _, code in asked if code), Exit.OK))
 
 

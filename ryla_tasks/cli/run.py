@@ -29,6 +29,13 @@ _COMMON = (
     click.option("--tag", "tags", multiple=True, help="A tag; may be repeated."),
     click.option("--priority", type=click.Choice(["high", "normal", "low"]), help="How soon it is taken."),
     click.option("--deadline", "deadline_s", type=float, metavar="SECONDS", help="When to give up, from now."),
+    click.option(
+        "--max-cost",
+        "max_cost_usd",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="USD",
+        help="The most that it may cost.",
+    ),
     click.option("--idempotency-key", help="The same key of the same user gives the same job."),
     json_option,
 )

@@ -58,7 +58,7 @@ def _rows(record: JobRecord) -> list[tuple[str, Any]]:
     spec, progress = record.spec, progress_of(record, time.time())
     result = (record.ending or {}).get("result", {})
     error = error_document(record) or {}
-    timings, cost = result.get("timings", {}), result.get("cost", {})
+    timings = result.get("timings", {})
     rows: list[tuple[str, Any]] = [
         ("Job", record.job_id),
         ("Status", f"{record.state}  {progress.percent:g} %  {progress.message}"),
@@ -80,10 +80,25 @@ def _rows(record: JobRecord) -> list[tuple[str, Any]]:
         ("Seed", result.get("seed")),
         ("On the GPU", _seconds(timings.get("executed_s"))),
         ("In all", _seconds(timings.get("total_s"))),
-        ("Cost, about", f"${cost['usd']:.5f}" if cost.get("usd") is not None else ""),
+        ("Cost, about", _cost(record)),
     ]
     artifacts = result.get("artifacts", ())
     return rows + [("File", f"{one['key']}  {one['content_type']}  {one['bytes']} bytes") for one in artifacts]
+
+
+def _cost(record: JobRecord) -> str:
+    """What the job has cost, and what is set aside for it while it is under way."""
+    from ryla_tasks.jobs.cost import so_far
+    from ryla_tasks.jobs.money import dollars
+
+    cost = so_far(record, time.time())
+    if cost is None:
+        return ""
+    most = "" if record.spec.max_cost_usd is None else f", at most ${record.spec.max_cost_usd:g}"
+    if record.state.ended:
+        return f"${cost:.5f}{most}"
+    reserved = f", ${dollars(record.money.reserved):.5f} reserved" if record.money.reserved else ""
+    return f"${cost:.5f} so far{reserved}{most}"
 
 
 def _seconds(value: float | None) -> str:

@@ -146,6 +146,18 @@ class Endpoint(BaseModel):
         description="Whether a job's input says under `ryla` which job and attempt it is, so that a GPU worker can "
         "name them. Switch it off for a handler that refuses input it does not know, as RunPod's rp_validator does.",
     )
+    max_cost_usd: float | None = Field(
+        default=None,
+        gt=0,
+        description="The most that a job may cost, in US dollars. It is not sent if it is expected to cost more, and "
+        "is stopped when it does. A job's own max_cost_usd can only be lower. Default: no limit.",
+    )
+    daily_budget_usd: float | None = Field(
+        default=None,
+        gt=0,
+        description="What the endpoint's jobs may cost in a day, in US dollars; RYLA_TIMEZONE says when a day begins. "
+        "Jobs that do not fit fail. Default: no limit.",
+    )
     retention_s: float = Field(
         default_factory=_by_kind(3 * _DAY, 30 * _DAY, 3 * _DAY),
         ge=_MINUTE,
@@ -187,6 +199,14 @@ class Endpoint(BaseModel):
     def _somewhere_to_go(cls, value: str, info: ValidationInfo) -> str:
         if value == "failover" and len(info.data.get("targets", ())) == 1:
             raise ValueError("is failover, so there must be a second target to go to")
+        return value
+
+    @field_validator("max_cost_usd", "daily_budget_usd")
+    @classmethod
+    def _has_prices(cls, value: float | None, info: ValidationInfo) -> float | None:
+        unpriced = [target.id for target in info.data.get("targets", ()) if target.price_per_s is None]
+        if value is not None and unpriced:
+            raise ValueError(f"cannot be kept without a price: set gpu or price_per_s of {', '.join(unpriced)}")
         return value
 
     @property

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -189,6 +191,18 @@ class Settings(BaseSettings):
         description="The same for workers that crash or do not get ready, in seconds.",
     )
 
+    # --- Money ---
+    user_daily_budget_usd: float | None = Field(
+        default=None,
+        gt=0,
+        description="What one user's jobs may cost in a day, in US dollars, at all endpoints together; jobs without a "
+        "user_id are not limited by it. Jobs that do not fit fail. Default: no limit.",
+    )
+    budget_alerts: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(0.5, 0.8, 1.0),
+        description="At which shares of an endpoint's daily budget the operator is told, once a day each: a JSON list.",
+    )
+
     # --- Artifacts and workflows ---
     artifacts: ArtifactsUrl = Field(
         default="file://./ryla-artifacts",
@@ -308,6 +322,29 @@ class Settings(BaseSettings):
             for target in endpoint.targets:
                 if seen.setdefault(target.id, target).limits != target.limits:
                     raise ValueError(f"give {target.id} two different limits; the whole fleet shares one")
+        return value
+
+    @field_validator("user_daily_budget_usd")
+    @classmethod
+    def _has_prices(cls, value: float | None, info: ValidationInfo) -> float | None:
+        endpoints: dict[str, Endpoint] = info.data.get("endpoints", {})
+        targets = [target for endpoint in endpoints.values() for target in endpoint.targets]
+        unpriced = [target.id for target in targets if target.price_per_s is None]
+        if value is not None and unpriced:
+            raise ValueError(
+                f"cannot be kept without a price: set gpu or price_per_s (0 for what costs nothing) of "
+                f"{', '.join(unpriced)}"
+            )
+        return value
+
+    @field_validator("budget_alerts", mode="before")
+    @classmethod
+    def _shares_read(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            with suppress(ValueError):
+                value = json.loads(value)
+        if not isinstance(value, list | tuple):
+            raise ValueError("must be a JSON list such as [0.5, 1]")
         return value
 
     @field_validator("http_total_s")

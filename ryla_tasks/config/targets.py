@@ -109,6 +109,11 @@ class Target(BaseModel):
         description="US dollars for a second of a worker. Default: the list price of `gpu`; without both, jobs have no "
         "cost estimate.",
     )
+    bill_cold_start: bool = Field(
+        default=True,
+        description="Whether the seconds in which a worker starts count in the cost of the job that waited for it. "
+        "RunPod's documentation says that they are not billed, its bills that they are.",
+    )
     limits: Limits = Field(default_factory=Limits, description="The share of RunPod's rate limits that may be used.")
     models: tuple[str, ...] | None = Field(
         default=None,

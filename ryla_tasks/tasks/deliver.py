@@ -30,6 +30,7 @@ from ryla_tasks.jobs.lifecycle import (
 )
 from ryla_tasks.jobs.record import CancelReason, JobRecord
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
+from ryla_tasks.jobs.states import State
 from ryla_tasks.store.answers import Claim, Refused
 from ryla_tasks.tasks.ends import CLAIM, RESULT
 from ryla_tasks.tasks.messages import hand_on
@@ -116,7 +117,13 @@ def _collect(app: Celery, runtime: Runtime, claim: Claim, *, own: str) -> JobRec
     settled = runtime.store.settle(claim, decision, keep=keep)
     crashpoint("after_deliver_settle_before_return")
     carry_out(app, claim, decision, settled, own=own if keep else "")
-    return decision.record if all(settled.counted) else record
+    runtime.budget_alerts.tell(settled.news)
+    if not all(settled.counted):
+        return record
+    if decision.record.state.ended and decision.record.state is not State.COMPLETED:
+        # Somebody may have asked the job to stop since the claim: then it ended otherwise than was decided.
+        return runtime.store.load(record.job_id)[0]
+    return decision.record
 
 
 def observe_output(runtime: Runtime, record: JobRecord, kept: Any, now: float) -> Observation:

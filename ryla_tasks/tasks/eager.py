@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from kombu.utils.uuid import uuid
 
 from ryla_tasks.errors import ProviderError, RemoteJobNotFound
-from ryla_tasks.jobs.ending import raised
+from ryla_tasks.jobs.budget import Ceiling, refused
+from ryla_tasks.jobs.cost import expecting, is_unaffordable
+from ryla_tasks.jobs.ending import described, raised
 from ryla_tasks.jobs.lifecycle import (
     Decision,
     Missing,
@@ -33,7 +35,9 @@ from ryla_tasks.jobs.lifecycle import (
 from ryla_tasks.jobs.planner import first_gap
 from ryla_tasks.jobs.record import CancelReason, JobRecord, OnUnknown
 from ryla_tasks.jobs.states import State
+from ryla_tasks.jobs.stats import NO_STATS
 from ryla_tasks.providers import was_not_accepted
+from ryla_tasks.tasks.budget import terms_of
 from ryla_tasks.tasks.deliver import observe_output
 from ryla_tasks.tasks.plan import split_options
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
@@ -73,12 +77,20 @@ def _step(runtime: Runtime, decision: Decision, payload: dict[str, Any], around:
     if decision.step is Step.DELIVER:
         return advance(record, observe_output(runtime, record, decision.output, now), time.time(), around)
     if record.spec.deadline_s is not None and now > record.created + record.spec.deadline_s and not record.cancel:
-        record = _cancel(runtime, record)
+        record = _cancel(runtime, record, CancelReason.DEADLINE)
+    elif decision.over:
+        record = _cancel(runtime, record, CancelReason.BUDGET)
     return advance(record, _ask(runtime, record), time.time(), around)
 
 
 def _submit(runtime: Runtime, record: JobRecord, payload: dict[str, Any], around: Surroundings) -> Decision:
     target = _target(runtime, record)
+    terms = terms_of(runtime.target(target), NO_STATS)
+    if terms is not None:
+        record = record.with_(money=expecting(record, terms.price_per_s))
+        if is_unaffordable(record):
+            ending = described(refused(Ceiling.JOB))
+            return Decision(record.with_(state=State.FAILED, ended=time.time(), ending=ending), Step.DELIVER)
     record = record.with_(
         state=State.SUBMITTING, attempt=record.attempt + 1, target=target, correlation_id=secrets.token_hex(12)
     )
@@ -110,10 +122,10 @@ def _ask(runtime: Runtime, record: JobRecord) -> Observation:
         return Trouble(error)
 
 
-def _cancel(runtime: Runtime, record: JobRecord) -> JobRecord:
+def _cancel(runtime: Runtime, record: JobRecord, reason: CancelReason) -> JobRecord:
     provider, endpoint_id = runtime.provider(record.target)
     try:
         provider.cancel(endpoint_id, record.remote_id)
     except ProviderError:
         return record
-    return record.with_(cancel=CancelReason.DEADLINE)
+    return record.with_(cancel=reason)

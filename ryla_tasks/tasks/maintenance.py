@@ -14,6 +14,8 @@ from ryla_tasks.jobs.falling_back import has_present_input
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.remote import RemoteStatus
 from ryla_tasks.jobs.states import POLLED
+from ryla_tasks.jobs.stats import NO_STATS
+from ryla_tasks.tasks.budget import terms_of
 from ryla_tasks.tasks.messages import send_cancel, send_deliveries, send_poll
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
 
@@ -77,7 +79,8 @@ def adopt_remote(app: Celery, job_id: str, attempt: int, remote_id: str) -> None
     if attempt != record.attempt and remote.status is RemoteStatus.COMPLETED:
         # The output of an input that a fallback has taken the place of is no result of the job as it stands.
         if has_present_input(record, attempt):
-            _word, deliveries = runtime.store.adopt_twin(record, target, remote_id, now)
+            terms = terms_of(runtime.target(target), NO_STATS)
+            _word, deliveries = runtime.store.adopt_twin(record, target, remote_id, now, terms)
             send_deliveries(app, deliveries)
         return
     # Of an attempt that was made again meanwhile it becomes an orphan, and is cancelled.

@@ -39,7 +39,8 @@ class JobOptions(BaseModel):
     """What may be said of any job, as keyword arguments beside the task's own.
 
     `deadline_s` counts from the enqueue; when it passes, the remote job is cancelled. `max_retries` overrides the
-    task's. `idempotency_key` is the user's own: the same key of the same user gives the same job.
+    task's. `max_cost_usd` is the most that the job may cost, in US dollars. `idempotency_key` is the user's own: the
+    same key of the same user gives the same job.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +52,7 @@ class JobOptions(BaseModel):
     deadline_s: float | None = Field(None, gt=0, le=30 * 86_400)
     max_retries: int | None = Field(None, ge=0, le=100)
     on_unknown: OnUnknown | None = None
+    max_cost_usd: float | None = Field(None, gt=0, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +158,16 @@ def build_spec(
 ) -> JobSpec:
     """The unchanging part of a job's record, from the plan, its options, its endpoint's settings, its task's rules.
 
-    `webhook` says that RunPod will call us when the job has ended.
+    `webhook` says that RunPod will call us when the job has ended. Raises `InvalidJob` for a `max_cost_usd` at an
+    endpoint without prices: nobody could keep it.
     """
     target = endpoint.primary
+    if options.max_cost_usd is not None and any(one.price_per_s is None for one in endpoint.targets):
+        raise InvalidJob(
+            f"max_cost_usd: cannot be kept, because a target of the endpoint {endpoint.name} has no price; set its gpu "
+            f"or price_per_s",
+            field="max_cost_usd",
+        )
     return JobSpec(
         task=task,
         kind=endpoint.kind,
@@ -185,6 +194,7 @@ def build_spec(
         expected_images=plan.expected_images,
         seed=plan.seed,
         label=plan.label,
+        max_cost_usd=_lowest(options.max_cost_usd, endpoint.max_cost_usd),
     )
 
 
@@ -216,6 +226,11 @@ def _only(endpoint: Endpoint, plan: JobPlan) -> tuple[str, ...]:
         f"{endpoint.primary.id} lacks {missing}",
         field="workflow",
     )
+
+
+def _lowest(*values: float | None) -> float | None:
+    """The lowest that is given, if any is."""
+    return min((value for value in values if value is not None), default=None)
 
 
 def _on_unknown(endpoint: Endpoint, *, webhook: bool) -> OnUnknown:

@@ -23,7 +23,8 @@ from ryla_tasks.jobs.lifecycle import Decision, Missing, NoAnswer, Observation, 
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.remote import RemoteStatus
 from ryla_tasks.providers import Provider
-from ryla_tasks.store.answers import Ride
+from ryla_tasks.store.answers import NO_NEWS, Ride
+from ryla_tasks.tasks.budget import stop_what_is_over
 from ryla_tasks.tasks.messages import send_cancel, send_poll
 from ryla_tasks.tasks.outcome import follow, may_resubmit, may_retry
 from ryla_tasks.tasks.runtime import RIDE_THREADS, Runtime, runtime_of
@@ -194,6 +195,9 @@ def _settle(
         if counted and decision.withdraw:
             send_cancel(app, job_id=record.job_id)
     send_poll(app, claimed.target, settled.wake_s)
+    if settled.news is not NO_NEWS or any(decision.over for _record, decision in pairs):
+        decided = zip((decision for _record, decision in pairs), settled.counted, strict=True)
+        stop_what_is_over(app, runtime, decided, settled.news, now)
     outcomes = [decision.outcome for _record, decision in pairs]
     runtime.breakers.look(claimed.target, outcomes, is_open=settled.breaker_open)
     return sum(settled.counted)

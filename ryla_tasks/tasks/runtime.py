@@ -24,10 +24,12 @@ from ryla_tasks.providers.runpod import RunPod, Timeouts
 from ryla_tasks.settings import DEFAULT_ACCOUNT, Settings, Target, get_settings, parse_target_id
 from ryla_tasks.store.answers import Candidate, Rate
 from ryla_tasks.store.breakers import BreakerStore
+from ryla_tasks.store.budgets import Budgets, SpendStore
 from ryla_tasks.store.codec import Meta
 from ryla_tasks.store.jobs import JobStore
 from ryla_tasks.store.targets import TargetStore
 from ryla_tasks.tasks.breakers import Breakers
+from ryla_tasks.tasks.budget import BudgetAlerts, budgets_of, terms_of
 from ryla_tasks.tasks.lanes import RideGate, SlowLane
 from ryla_tasks.tasks.messages import send_tell
 from ryla_tasks.tasks.notebook import Notebook
@@ -67,7 +69,7 @@ class Runtime:
         key = backend.get_key_for_task("x")
         prefix = (key.decode() if isinstance(key, bytes) else str(key)).removesuffix("x")
         meta = Meta(prefix, int(getattr(backend, "expires", 0) or _RESULTS_KEPT_S))
-        return JobStore(self.client, prefix=self.settings.key_prefix, meta=meta)
+        return JobStore(self.client, prefix=self.settings.key_prefix, meta=meta, budgets=self.budgets)
 
     @cached_property
     def notebook(self) -> Notebook:
@@ -78,6 +80,21 @@ class Runtime:
     def targets(self) -> TargetStore:
         """What the fleet knows of its targets."""
         return TargetStore(self.client, prefix=self.settings.key_prefix)
+
+    @cached_property
+    def budgets(self) -> Budgets:
+        """The daily budgets in the settings."""
+        return budgets_of(self.settings)
+
+    @cached_property
+    def spend(self) -> SpendStore:
+        """What has been spent of them."""
+        return SpendStore(self.client, prefix=self.settings.key_prefix, offset_s=self.budgets.offset_s)
+
+    @cached_property
+    def budget_alerts(self) -> BudgetAlerts:
+        """What tells the operator of it."""
+        return BudgetAlerts(self.budgets, self.settings.budget_alerts, self.targets)
 
     @cached_property
     def breakers(self) -> Breakers:
@@ -148,7 +165,10 @@ class Runtime:
 
     def candidates(self, endpoint: str) -> list[Candidate]:
         """The targets that a job of an endpoint may go to, in order of preference. Raises `ConfigurationError`."""
-        return [Candidate(target.id, self.run_rate(target)) for target in self.settings.endpoint(endpoint).targets]
+        return [
+            Candidate(target.id, self.run_rate(target), terms_of(target, self.outlooks.of(target.id).stats))
+            for target in self.settings.endpoint(endpoint).targets
+        ]
 
     def elsewhere(self, record: JobRecord) -> str:
         """A target that a job might go to instead of the one that it is at; empty where none is."""

@@ -38,6 +38,7 @@ from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import State
 from ryla_tasks.providers import Policy, was_not_accepted
 from ryla_tasks.store.answers import Accepted, Claim, Refusal, Refused
+from ryla_tasks.tasks.budget import heed
 from ryla_tasks.tasks.messages import hand_on, send_cancel, send_line, send_poll
 from ryla_tasks.tasks.outcome import carry_out, may_retry
 from ryla_tasks.tasks.poll import LONGEST_HOLD_S
@@ -113,7 +114,7 @@ def _catch_up(app: Celery, runtime: Runtime, endpoint: str, place: str) -> None:
 
 def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None, *, spread: bool = False) -> bool:
     """Claim and submit one job. False where there was none to claim, or the limits allow none now."""
-    claim = _claim(runtime, endpoint, job_id, spread=spread)
+    claim = _claim(app, runtime, endpoint, job_id, spread=spread)
     send_line(app, endpoint, claim.wake_s)
     if isinstance(claim, Refused):
         if claim.why in _TOLD:
@@ -127,7 +128,7 @@ def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None
     return True
 
 
-def _claim(runtime: Runtime, endpoint: str, job_id: str | None, *, spread: bool) -> Claim | Refused:
+def _claim(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None, *, spread: bool) -> Claim | Refused:
     """Claim a job. Where that is a retry, its target's health is asked first, unless the fleet knows it."""
     settings = runtime.settings
     claim = partial(
@@ -141,9 +142,11 @@ def _claim(runtime: Runtime, endpoint: str, job_id: str | None, *, spread: bool)
         health_s=settings.health_interval_s,
     )
     claimed = claim()
+    heed(app, runtime, claimed.news)
     if isinstance(claimed, Refused) and claimed.why is Refusal.CHECK:
         runtime.outlooks.ask(claimed.target)
         claimed = claim(checked=True)
+        heed(app, runtime, claimed.news)
     return claimed
 
 
@@ -193,7 +196,8 @@ def _correlation(runtime: Runtime, record: JobRecord) -> dict[str, Any]:
 def _put_back(app: Celery, runtime: Runtime, claim: Claim) -> None:
     """Nothing was sent: the job is in line again, at no cost."""
     logger.warning("submit.put_back job=%s durable=%s age_s=%.1f", claim.record.job_id, claim.durable, claim.age())
-    decision = Decision(claim.record.with_(state=State.QUEUED), Step.SUBMIT, 1.0)
+    record = claim.record.with_(state=State.QUEUED, money=claim.record.money.closed(0))
+    decision = Decision(record, Step.SUBMIT, 1.0)
     carry_out(app, claim, decision, runtime.store.settle(claim, decision))
 
 

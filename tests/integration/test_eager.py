@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from celery import chain, chord, group
 
 import ryla_tasks
-from ryla_tasks.errors import InvalidJob, JobFailed, JobTimedOut, SubmitOutcomeUnknown, SubmitRejected
+from ryla_tasks.errors import BudgetExceeded, InvalidJob, JobFailed, JobTimedOut, SubmitOutcomeUnknown, SubmitRejected
 from ryla_tasks.simulator import Answer, LoseAnswer
 from tests.conftest import QUICK, fresh_settings
 from tests.support.fallback_app import upscale
@@ -110,6 +111,25 @@ def test_the_deadline_cancels_the_remote_job(quick: Fleet) -> None:
         ryla_tasks.run_endpoint("echo", {"simulate": {"never_end": True}}, deadline_s=0.5)
     assert caught.value.info["code"] == "deadline"
     assert quick.endpoint("echo").counters().ended == {"CANCELLED": 1}
+
+
+def test_a_ceiling_is_kept_before_and_while_a_job_runs(quick: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    priced = {"endpoint_id": "echo", "price_per_s": 0.01, "poll_min_s": 0.25, "poll_max_s": 0.5}
+    monkeypatch.setenv("RYLA_ENDPOINT_ECHO", json.dumps(priced))
+    fresh_settings()
+    with pytest.raises(BudgetExceeded, match="was not started") as caught:
+        ryla_tasks.run_endpoint("echo", {"n": 1}, max_cost_usd=0.1)
+    assert caught.value.info["code"] == "budget_job"
+    assert quick.endpoint("echo").counters().accepted == 0
+    assert ryla_tasks.run_endpoint("echo", {"n": 1}, max_cost_usd=0.15)["cost"]["usd"] == 0.01
+
+    @ryla_tasks.app.task(base=ryla_tasks.ServerlessTask, name="tests.never", endpoint="echo")
+    def never() -> ryla_tasks.JobPlan:
+        return ryla_tasks.JobPlan({"simulate": {"never_end": True}}, expected_run_s=0.5)
+
+    with pytest.raises(BudgetExceeded, match="was stopped"):
+        never(max_cost_usd=0.01)
+    assert quick.endpoint("echo").counters().ended["CANCELLED"] == 1
 
 
 def test_a_numeric_priority_is_taken_as_it_is_without_eager_mode(eager: Fleet) -> None:

@@ -248,6 +248,9 @@ def test_an_endpoint_object_is_taken_under_its_own_name_only() -> None:
         ('{"endpoint_id": "abc", "kind": "video"}', "kind should be 'image', 'lora' or 'special'; it is 'video'"),
         ('{"endpoint_id": "abc", "limits": {"run_concurrent": 0}}', "targets[0].limits.run_concurrent should be"),
         ('{"endpoint_id": "abc", "provider": "aws"}', "targets[0].provider should be 'runpod'; it is 'aws'"),
+        ('{"endpoint_id": "abc", "max_cost_usd": 1}', "max_cost_usd cannot be kept without a price: set gpu or"),
+        ('{"endpoint_id": "abc", "gpu": "L4", "daily_budget_usd": 0}', "daily_budget_usd should be greater than 0"),
+        ('{"targets": ["abc", {"endpoint_id": "d", "gpu": "L4"}], "daily_budget_usd": 1}', "price_per_s of runpod:abc"),
     ],
 )
 def test_a_wrong_endpoint_is_one_line_that_names_its_variable(
@@ -276,6 +279,36 @@ def test_a_wrong_endpoint_name() -> None:
 def test_one_target_has_one_set_of_limits() -> None:
     other = {"endpoint_id": "abc", "limits": {"run_concurrent": 5}}
     assert "give runpod:abc two different limits" in str(error_of(endpoints={"image": "abc", "lora": other}))
+
+
+def test_budgets_and_alerts(monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = {"endpoint_id": "abc", "gpu": "L4", "max_cost_usd": 0.5, "daily_budget_usd": 20}
+    monkeypatch.setenv("RYLA_ENDPOINT_IMAGE", json.dumps(endpoint))
+    monkeypatch.setenv("RYLA_ENDPOINT_ECHO", '{"endpoint_id": "free", "price_per_s": 0}')
+    assert Settings().budget_alerts == (0.5, 0.8, 1.0)
+    monkeypatch.setenv("RYLA_USER_DAILY_BUDGET_USD", "2.5")
+    monkeypatch.setenv("RYLA_BUDGET_ALERTS", "[0.9, 1]")
+    settings = Settings()
+    assert (settings.endpoint("image").max_cost_usd, settings.endpoint("image").daily_budget_usd) == (0.5, 20.0)
+    assert (settings.user_daily_budget_usd, settings.budget_alerts) == (2.5, (0.9, 1.0))
+    assert settings.endpoint("image").primary.bill_cold_start
+
+
+def test_a_users_budget_that_could_not_be_kept_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RYLA_ENDPOINT_IMAGE", "abc")
+    monkeypatch.setenv("RYLA_USER_DAILY_BUDGET_USD", "2.5")
+    error = error_of()
+    assert error.setting == "RYLA_USER_DAILY_BUDGET_USD"
+    assert "cannot be kept without a price" in str(error)
+    assert "runpod:abc" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"), [("0.5", "JSON list"), ("[0.5", "JSON list"), ("[0]", "greater"), ("[2]", "less")]
+)
+def test_wrong_shares_for_alerts(monkeypatch: pytest.MonkeyPatch, value: str, complaint: str) -> None:
+    monkeypatch.setenv("RYLA_BUDGET_ALERTS", value)
+    assert complaint in str(error_of())
 
 
 def test_missing_endpoint_names_the_variable() -> None:
