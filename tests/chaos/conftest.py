@@ -16,7 +16,7 @@ from tests.support.fleet import Fleet
 LIMITS = {"run_per_10s": 20_000, "status_per_10s": 20_000}
 ENDPOINT = {
     "endpoint_id": "echo", "poll_min_s": 0.25, "poll_max_s": 1, "retry_backoff_s": 0.2, "max_retries": 3,
-    "execution_timeout_s": 300, "ttl_s": 310, "deadline_s": 600, "limits": LIMITS,
+    "execution_timeout_s": 300, "ttl_s": 310, "deadline_s": 600, "limits": LIMITS, "price_per_s": 0.01,
 }  # fmt: skip
 CHAOS = {
     "RYLA_ENDPOINT_ECHO": json.dumps(ENDPOINT),

@@ -123,6 +123,7 @@ class Mix:
         assert doubles == 0, f"{doubles} submitted twice"
         assert self.fleet.endpoint("echo").counters().duplicates == 0
         self.check_lists(records)
+        self.check_money(records)
         self.check_idle()
         return doubles
 
@@ -162,6 +163,14 @@ class Mix:
             assert listed(f"state:{state}") == {i for i, r in records.items() if r.state is state}, state
         for user in {record.spec.user_id for record in records.values()} - {""}:
             assert listed(f"user:{user}") == {i for i, r in records.items() if r.spec.user_id == user}
+
+    def check_money(self, records: dict[str, JobRecord]) -> None:
+        """What was spent is what the jobs have cost, and nothing is reserved any more."""
+        reserved = {job_id: record.money for job_id, record in records.items() if record.money.reserved}
+        assert not reserved, reserved
+        keys = self.fleet.client.keys("ryla:spend:*")
+        spent = sum(int(self.fleet.client.hget(key, "endpoint:echo") or 0) for key in keys)
+        assert spent == sum(record.money.paid for record in records.values())
 
     def check_idle(self) -> None:
         """Nothing is due any more, and nothing is left to send."""
