@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -15,10 +16,15 @@ from click.testing import CliRunner
 import ryla_tasks
 from ryla_tasks.cli.group import cli
 from ryla_tasks.errors import BudgetExceeded, InvalidJob
+from ryla_tasks.jobs.budget import Ceiling, stopped
+from ryla_tasks.jobs.record import CancelReason
 from ryla_tasks.jobs.states import State
 from ryla_tasks.jobs.stats import Sample
+from ryla_tasks.store.codec import Meta
+from ryla_tasks.store.jobs import JobStore
 from ryla_tasks.store.targets import TargetStore
 from tests.conftest import fresh_settings
+from tests.support.chaos.victims import wait_struck
 from tests.support.fleet import ENDPOINTS, Fleet, WorkerProcess, eventually
 
 #: A cent a second: with the 15 s that a run is expected to take, a job reserves 15 cents.
@@ -183,6 +189,20 @@ def test_two_jobs_that_wait_for_the_same_start_pay_it_once(fleet: Fleet, priced:
     spent = next(row for row in shown("endpoints", "--no-health") if row["endpoint"] == "echo")["spent_today_usd"]
     assert spent == pytest.approx(first["usd"] + second["usd"])
     assert sorted(job(result).cost for result in results) == sorted(cost["usd"] for cost in costs)
+
+
+def test_a_job_that_is_stopped_while_its_output_is_looked_at_ends_for_celery_as_in_its_record(
+    fleet: Fleet, priced: Callable[..., WorkerProcess]
+) -> None:
+    worker = priced(RYLA_CRASHPOINT="after_artifacts_before_settle:1:freeze")
+    result = ryla_tasks.run_endpoint.delay("echo", {"simulate": {"no_output": True}})
+    wait_struck(worker, "freeze")
+    store = JobStore(fleet.client, prefix="ryla", meta=Meta("celery-task-meta-", 1000))
+    assert store.cancel(result.id, CancelReason.BUDGET, stopped(Ceiling.ENDPOINT))[0] == "over"
+    worker.signal(signal.SIGCONT)
+    with pytest.raises(BudgetExceeded) as caught:
+        result.get(timeout=20)
+    assert caught.value.info["code"] == job(result).error.info["code"] == "budget_endpoint"
 
 
 def test_the_budget_begins_anew_at_midnight_of_the_time_zone(

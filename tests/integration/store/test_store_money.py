@@ -200,9 +200,10 @@ def test_a_user_without_money_does_not_hold_the_others_up(world: World, under: C
     under(user=0.05)
     for _ in range(100):
         world.job(user_id="ann", **TEN_S)
-    bob = world.job(user_id="bob", expected_run_s=1.0)
+    bob, nobodys = world.job(user_id="bob", expected_run_s=1.0), world.job(**TEN_S)
     claim = claimed(world)
     assert (claim.record.job_id, len(claim.news.over)) == (bob, 1)
+    assert claimed(world).record.job_id == nobodys, "without a user there is no user's budget"
 
 
 def test_a_claim_ends_so_many_and_leaves_the_rest_to_the_next(world: World, under: Callable[..., None]) -> None:
