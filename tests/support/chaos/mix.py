@@ -14,7 +14,7 @@ from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import State
 from ryla_tasks.store.codec import RECORD_FIELDS, decode_record
 from ryla_tasks.store.events import read_events
-from tests.support.fleet import Fleet, eventually
+from tests.support.fleet import ENDPOINTS, Fleet, eventually
 
 __all__ = ["Mix", "is_unanswered"]
 
@@ -23,10 +23,11 @@ _PAGE = 500
 
 @dataclass
 class Mix:
-    """Jobs at the endpoint "echo". `allowed` says for each job which ends it may come to; a submit without an answer
-    may besides end every one of them as failed, under the policies that submit nothing again."""
+    """Jobs at endpoints that give back their input, in turns. `allowed` says for each job which ends it may come to;
+    a submit without an answer may besides end each as failed, under the policies that submit nothing again."""
 
     fleet: Fleet
+    endpoints: tuple[str, ...] = ("echo",)
     allowed: dict[str, frozenset[State]] = field(default_factory=dict)
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -37,7 +38,8 @@ class Mix:
         """Enqueue a job that must come to one of these ends."""
         wish = {"n": len(self.allowed), "simulate": simulate or {}}
         options.setdefault("on_unknown", "fail")
-        result = ryla_tasks.run_endpoint.delay("echo", wish, **options)
+        endpoint = self.endpoints[len(self) % len(self.endpoints)]
+        result = ryla_tasks.run_endpoint.delay(endpoint, wish, **options)
         self.expect(result.id, *ends, wish=wish)
         return str(result.id)
 
@@ -110,8 +112,9 @@ class Mix:
 
     def remote_jobs(self) -> Counter[str]:
         """How many remote jobs the simulator has taken for each job of ours, by the input."""
-        hosted = self.fleet.simulator._simulator.endpoints["echo"]
-        return Counter(job.input.get("ryla", {}).get("job_id", "") for job in list(hosted.core.jobs.values()))
+        hosted = self.fleet.simulator._simulator.endpoints
+        jobs = [job for name in self.endpoints for job in list(hosted[ENDPOINTS[name][0]].core.jobs.values())]
+        return Counter(job.input.get("ryla", {}).get("job_id", "") for job in jobs)
 
     def check(self) -> int:
         """Every job is at an allowed end with the right result, Celery says the same, nothing was submitted twice
@@ -121,7 +124,8 @@ class Mix:
             self._check_end(job_id, record)
         doubles = self.doubles(records)
         assert doubles == 0, f"{doubles} submitted twice"
-        assert self.fleet.endpoint("echo").counters().duplicates == 0
+        for name in self.endpoints:
+            assert self.fleet.endpoint(name).counters().duplicates == 0, name
         self.check_lists(records)
         self.check_idle()
         return doubles
@@ -157,7 +161,8 @@ class Mix:
             return {member.decode() for member in client.zrange(f"ryla:idx:{name}", 0, -1)}
 
         assert listed("all") == set(records)
-        assert listed("endpoint:echo") == set(records)
+        for name in self.endpoints:
+            assert listed(f"endpoint:{name}") == {i for i, r in records.items() if r.spec.endpoint == name}, name
         for state in State:
             assert listed(f"state:{state}") == {i for i, r in records.items() if r.state is state}, state
         for user in {record.spec.user_id for record in records.values()} - {""}:
