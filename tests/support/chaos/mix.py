@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import ryla_tasks
 from ryla_tasks.errors import JobError, SubmitOutcomeUnknown
@@ -34,9 +35,12 @@ class Mix:
     def __len__(self) -> int:
         return len(self.allowed)
 
-    def add(self, *ends: State, simulate: dict[str, Any] | None = None, **options: Any) -> str:
-        """Enqueue a job that must come to one of these ends."""
-        wish = {"n": len(self.allowed), "simulate": simulate or {}}
+    def add(self, *ends: State, simulate: dict[str, Any] | None = None, pad: int = 0, **options: Any) -> str:
+        """Enqueue a job that must come to one of these ends, with a token that nobody else has; `pad` makes its input,
+        and so its output, longer by so many bytes."""
+        wish = {"n": len(self.allowed), "token": uuid4().hex, "simulate": simulate or {}}
+        if pad:
+            wish["pad"] = "x" * pad
         options.setdefault("on_unknown", "fail")
         endpoint = self.endpoints[len(self) % len(self.endpoints)]
         result = ryla_tasks.run_endpoint.delay(endpoint, wish, **options)
@@ -138,8 +142,8 @@ class Mix:
         told = ryla_tasks.app.AsyncResult(job_id)
         assert told.state == ("SUCCESS" if record.state is State.COMPLETED else "FAILURE"), (told.state, record)
         if record.state is State.COMPLETED:
-            data = told.result["data"]
-            assert {name: data[name] for name in self.inputs[job_id]} == self.inputs[job_id]
+            data, wish = told.result["data"], self.inputs[job_id]
+            assert {name: data[name] for name in wish} == wish, "a result of another job"
         else:
             assert isinstance(told.result, JobError)
 
