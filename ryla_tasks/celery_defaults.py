@@ -11,6 +11,8 @@ from functools import cache
 from typing import Any
 
 from kombu import Exchange, Queue
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from ryla_tasks.settings import Settings, get_settings
 from ryla_tasks.tasks.routes import Part, queue_names, queue_of, route
@@ -105,14 +107,22 @@ def _redis(settings: Settings) -> dict[str, Any]:
         "broker_connection_timeout": seconds,
     }
     if settings.sentinel_master:
-        broker_options["master_name"] = settings.sentinel_master
-        result_options["master_name"] = settings.sentinel_master
+        sentinel = {"master_name": settings.sentinel_master, "sentinel_kwargs": _sentinel(seconds)}
+        broker_options |= sentinel
+        result_options |= sentinel
     tls = _tls(settings)
     if settings.broker_url.startswith("rediss://"):
         config["broker_use_ssl"] = tls
     if settings.redis_url.startswith("rediss://"):
         config["redis_backend_use_ssl"] = tls
     return config
+
+
+def _sentinel(seconds: float) -> dict[str, Any]:
+    """How a Sentinel is asked: once. The next one is, where it does not answer; by default a dead one would cost some
+    seconds for each new connection, and one that hangs would hang us, too."""
+    once = Retry(NoBackoff(), 0)
+    return {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry": once}
 
 
 def _tls(settings: Settings) -> dict[str, Any]:

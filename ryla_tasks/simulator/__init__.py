@@ -21,7 +21,7 @@ from .clock import Clock
 from .config import DEFAULT_KEY, EndpointConfig, ScalerType, SimulatorConfig, WorkerStart
 from .counters import LOST, CounterSnapshot
 from .directives import Directives
-from .faults import Answer, Delay, Fault, FaultView, LoseAnswer
+from .faults import Answer, CallWebhook, Delay, Fault, FaultView, LoseAnswer, Outdated
 from .jobs import JobStatus
 from .operations import Operation
 from .programs import Program, ProgramError, Work
@@ -32,6 +32,7 @@ __all__ = [
     "DEFAULT_KEY",
     "LOST",
     "Answer",
+    "CallWebhook",
     "Clock",
     "CounterSnapshot",
     "Delay",
@@ -45,6 +46,7 @@ __all__ = [
     "JobView",
     "LoseAnswer",
     "Operation",
+    "Outdated",
     "Program",
     "ProgramError",
     "RunningSimulator",

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from .clock import Clock
 from .counters import LOST
-from .faults import Answer, Strike
+from .faults import Answer, Outdated, Strike
 from .hosting import HostedEndpoint
 from .jobs import JobStatus, SimJob
 from .operations import METHODS, PAYLOAD_BYTES, Operation
@@ -90,10 +90,10 @@ class RunPodApi:
         return scheme.lower() == "bearer" and any(compare_digest(given, known) for known in self._keys)
 
     async def _answer_with_faults(self, call: _Call) -> web.Response:
-        strike = call.endpoint.faults.strike(call.op, call.job_id)
+        strike = call.strike()
         if strike is None:
             return await self._carry_out(call)
-        if strike.reply is None or strike.reply.after:
+        if strike.carried_out:
             response = await self._carry_out(call)
         else:
             response = web.Response()
@@ -192,6 +192,11 @@ class _Call:
             raise Refusal(404, _ERRORS[404])
         return job
 
+    def strike(self) -> Strike | None:
+        """What goes wrong with it."""
+        job = None if self.job_id is None else self.endpoint.find(self.job_id)
+        return self.endpoint.faults.strike(self.op, self.job_id, ended=job is not None and not job.live)
+
     def hold_s(self, default_ms: int) -> float:
         """`?wait=` in seconds."""
         text = self.request.query.get("wait")
@@ -211,6 +216,9 @@ def _false_answer(call: _Call, strike: Strike, response: web.Response) -> web.Re
         headers = {} if fault.retry_after is None else {"Retry-After": f"{fault.retry_after:g}"}
         usual = {"error": _ERRORS.get(fault.status, f"simulated {fault.status}")}
         return reply(encode(usual) if fault.body is None else fault.body.encode(), fault.status, headers)
+    if isinstance(fault, Outdated):
+        job = call.endpoint.find(call.job_id or "")  # it may be gone since, where the answer was held back
+        return response if job is None else reply(job.outdated_fields(fault.fraction))
     if call.request.transport is not None:
         call.request.transport.close()
     return response

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from ..errors import NotConnected, RequestRejected
 from .config import EndpointConfig
 from .counters import CounterSnapshot
-from .faults import Answer, Delay, FaultView, LoseAnswer
+from .faults import AnyFault, FaultView
 from .views import EndpointView, JobView
 
 __all__ = ["EndpointClient", "SimulatorClient"]
@@ -108,7 +108,7 @@ class EndpointClient:
     def faults(self) -> list[FaultView]:
         return _FAULTS.validate_json(self._simulator.call("GET", f"{self._path}/faults").content)
 
-    def add_fault(self, fault: LoseAnswer | Answer | Delay) -> int:
+    def add_fault(self, fault: AnyFault) -> int:
         """Make something go wrong; returns the fault's number. Faults act in the order in which they were added."""
         answer = self._simulator.call("POST", f"{self._path}/faults", fault.model_dump(mode="json"))
         return int(answer.json()["number"])
@@ -117,7 +117,7 @@ class EndpointClient:
         self._simulator.call("DELETE", f"{self._path}/faults")
 
     @contextmanager
-    def fault(self, fault: LoseAnswer | Answer | Delay) -> Iterator[int]:
+    def fault(self, fault: AnyFault) -> Iterator[int]:
         """A fault for the length of a block; at its end all faults of the endpoint are gone."""
         number = self.add_fault(fault)
         try:

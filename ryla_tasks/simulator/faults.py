@@ -10,27 +10,46 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from .operations import Operation
 
-__all__ = ["Answer", "Delay", "Fault", "FaultPlan", "FaultView", "LoseAnswer", "Strike", "parse_fault"]
+__all__ = [
+    "Answer",
+    "AnyFault",
+    "CallWebhook",
+    "Delay",
+    "Fault",
+    "FaultPlan",
+    "FaultView",
+    "LoseAnswer",
+    "Outdated",
+    "Strike",
+    "parse_fault",
+]
 
 
 class _FaultBase(BaseModel):
-    """Which calls a fault strikes.
+    """What a fault strikes.
 
-    Of the calls of `op` (and, where given, about the job `remote_id`), the first `skip` pass, then the next `times`
+    Of the calls that it is for (where given, about the job `remote_id`), the first `skip` pass, then the next `times`
     are struck (None: all of them), each with `probability`, drawn from the endpoint's seeded generator. A call that
-    the draw spares uses up none of `times`.
+    the draw spares uses up none of `times`. With a `burst` the calls that follow one that was drawn are struck without
+    a draw, so many in a row.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    op: Operation | Literal["*"] = "*"
     remote_id: str | None = None
     skip: int = Field(0, ge=0)
     times: int | None = Field(1, ge=1)
     probability: float = Field(1.0, gt=0, le=1)
+    burst: int = Field(1, ge=1)
 
 
-class LoseAnswer(_FaultBase):
+class _CallFault(_FaultBase):
+    """A fault of the calls of one operation, or of all."""
+
+    op: Operation | Literal["*"] = "*"
+
+
+class LoseAnswer(_CallFault):
     """Close the connection without an answer; with `after` the operation has been carried out before.
 
     `LoseAnswer(op="run")` is the submit whose fate the client cannot know: the job was taken.
@@ -40,7 +59,7 @@ class LoseAnswer(_FaultBase):
     after: bool = True
 
 
-class Answer(_FaultBase):
+class Answer(_CallFault):
     """Answer with this status and body in place of the true one; with `after` the operation was carried out.
 
     `retry_after` goes out as the header of that name, in real seconds: `time_scale` does not change it. Without a
@@ -54,19 +73,39 @@ class Answer(_FaultBase):
     after: bool = False
 
 
-class Delay(_FaultBase):
+class Delay(_CallFault):
     """Hold the answer back for so many simulated seconds; the operation itself happens at once."""
 
     kind: Literal["delay"] = "delay"
     seconds: float = Field(gt=0)
 
 
-Fault = Annotated[LoseAnswer | Answer | Delay, Field(discriminator="kind")]
+class Outdated(_FaultBase):
+    """Answer a status call about a job that has ended as if it still ran: IN_PROGRESS, with its progress at
+    `fraction` of the run. That is what comes of an answer that was overtaken, or of a copy that is behind. Other calls
+    pass and do not count."""
 
-_FAULT: TypeAdapter[LoseAnswer | Answer | Delay] = TypeAdapter(Fault)
+    kind: Literal["outdated"] = "outdated"
+    fraction: float = Field(0.5, ge=0, le=1)
 
 
-def parse_fault(data: object) -> LoseAnswer | Answer | Delay:
+class CallWebhook(_FaultBase):
+    """Call a job's webhook so many `times_each`, `apart_s` simulated seconds from each other; 0 loses it. Each call has
+    the usual tries. What counts as a call here is a job's end."""
+
+    kind: Literal["call_webhook"] = "call_webhook"
+    times_each: int = Field(2, ge=0, le=10)
+    apart_s: float = Field(0.0, ge=0)
+
+
+AnyFault = LoseAnswer | Answer | Delay | Outdated | CallWebhook
+
+Fault = Annotated[AnyFault, Field(discriminator="kind")]
+
+_FAULT: TypeAdapter[AnyFault] = TypeAdapter(Fault)
+
+
+def parse_fault(data: object) -> AnyFault:
     """Read one fault from plain data; raises pydantic's `ValidationError`."""
     return _FAULT.validate_python(data)
 
@@ -83,27 +122,35 @@ class FaultView(BaseModel):
 class Strike:
     """What happens to one call: at most one false answer, and the delays together."""
 
-    reply: LoseAnswer | Answer | None = None
+    reply: LoseAnswer | Answer | Outdated | None = None
     delay_s: float = 0.0
+
+    @property
+    def carried_out(self) -> bool:
+        """Whether the operation happens all the same."""
+        return not isinstance(self.reply, LoseAnswer | Answer) or self.reply.after
 
 
 @dataclass(slots=True)
 class _Armed:
     number: int
-    fault: LoseAnswer | Answer | Delay
+    fault: AnyFault
     seen: int = 0
     struck: int = 0
+    row: int = 0
 
-    def strikes(self, op: Operation, remote_id: str | None, random: Random) -> bool:
+    def strikes(self, remote_id: str | None, random: Random) -> bool:
+        """Whether a call is struck that this fault is for."""
         fault = self.fault
-        if fault.op not in ("*", op) or (fault.remote_id is not None and fault.remote_id != remote_id):
+        if fault.remote_id is not None and fault.remote_id != remote_id:
             return False
         self.seen += 1
         if self.seen <= fault.skip or (fault.times is not None and self.struck >= fault.times):
             return False
-        if fault.probability < 1 and random.random() >= fault.probability:
+        if not self.row and fault.probability < 1 and random.random() >= fault.probability:
             return False
         self.struck += 1
+        self.row = (self.row or fault.burst) - 1
         return True
 
 
@@ -115,7 +162,7 @@ class FaultPlan:
     _armed: list[_Armed] = field(default_factory=list)
     _numbers: int = 0
 
-    def add(self, fault: LoseAnswer | Answer | Delay) -> int:
+    def add(self, fault: AnyFault) -> int:
         """Set one more fault; returns its number."""
         self._numbers += 1
         self._armed.append(_Armed(self._numbers, fault))
@@ -128,15 +175,30 @@ class FaultPlan:
     def view(self) -> list[FaultView]:
         return [FaultView(number=armed.number, fault=armed.fault, struck=armed.struck) for armed in self._armed]
 
-    def strike(self, op: Operation, remote_id: str | None) -> Strike | None:
-        """Decide one call. The first fault with a false answer wins; those after it do not see the call."""
-        if not self._armed:
-            return None
+    def strike(self, op: Operation, remote_id: str | None, *, ended: bool = False) -> Strike | None:
+        """Decide one call; `ended` says that the job which it is about has. The first fault with a false answer wins;
+        those after it do not see the call."""
         delay = 0.0
         for armed in self._armed:
-            if not armed.strikes(op, remote_id, self.random):
+            fault = armed.fault
+            match fault:
+                case CallWebhook():
+                    continue
+                case Outdated():
+                    if op is not Operation.STATUS or not ended:
+                        continue
+                case _ if fault.op not in ("*", op):
+                    continue
+            if not armed.strikes(remote_id, self.random):
                 continue
-            if not isinstance(armed.fault, Delay):
-                return Strike(armed.fault, delay)
-            delay += armed.fault.seconds
+            if not isinstance(fault, Delay):
+                return Strike(fault, delay)
+            delay += fault.seconds
         return Strike(delay_s=delay) if delay else None
+
+    def webhook(self, remote_id: str) -> CallWebhook | None:
+        """Decide how a job's webhook is called; the first fault that strikes wins. None calls it once."""
+        for armed in self._armed:
+            if isinstance(armed.fault, CallWebhook) and armed.strikes(remote_id, self.random):
+                return armed.fault
+        return None

@@ -123,3 +123,12 @@ class SimJob:
         if self.worker_id is not None:
             fields["workerId"] = self.worker_id
         return fields
+
+    def outdated_fields(self, fraction: float) -> dict[str, Any]:
+        """The fields of a /status answer from when it ran, at a fraction of its run."""
+        fields: dict[str, Any] = {"delayTime": self.delay_ms or 0, "id": self.id, "status": JobStatus.IN_PROGRESS.value}
+        if self.execution is not None and (progress := self.execution.progress(fraction)) is not None:
+            fields["output"] = progress
+        if self.worker_id is not None:
+            fields["workerId"] = self.worker_id
+        return fields

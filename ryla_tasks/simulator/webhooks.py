@@ -42,10 +42,13 @@ class WebhookSender:
         """Start to deliver, in the background."""
         if job.status not in _ANNOUNCED:
             return
-        fields = {**job.status_fields(self._clock.now()), "input": job.input, "webhook": url}
-        task = asyncio.create_task(self._deliver(endpoint, job, url, fields))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        fault = endpoint.faults.webhook(job.id)
+        times, apart_s = (1, 0.0) if fault is None else (fault.times_each, fault.apart_s)
+        for number in range(times):
+            fields = {**job.status_fields(self._clock.now()), "input": job.input, "webhook": url}
+            task = asyncio.create_task(self._deliver(endpoint, job, url, fields, number * apart_s))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         """Drop what is not delivered."""
@@ -55,13 +58,15 @@ class WebhookSender:
         if self._session is not None:
             await self._session.close()
 
-    async def _deliver(self, endpoint: HostedEndpoint, job: SimJob, url: str, fields: dict[str, Any]) -> None:
+    async def _deliver(
+        self, endpoint: HostedEndpoint, job: SimJob, url: str, fields: dict[str, Any], later_s: float
+    ) -> None:
         output = await endpoint.output(job)
         if output is not None:
             fields["output"] = json.loads(output)
         body = json.dumps(fields, sort_keys=True).encode()
         counters = endpoint.core.counters
-        for wait in (0.0, *self._retries_s):
+        for wait in (later_s, *self._retries_s):
             await asyncio.sleep(self._clock.real(wait))
             counters.webhooks_sent += 1
             if await self._post(url, body):

@@ -166,7 +166,7 @@ class Claim:
     `lost` says that an earlier claim of the same attempt died on its way; `durable`, that the intent is kept as the
     settings want. `taken` is the local monotonic time just
     before the claim was asked for: the lease's age counts from there. `wake_s` is the delay of a wake message to send
-    for the jobs that are still in line at the endpoint, if any.
+    for the jobs that are still in line at the endpoint, if any; `others` says whether there are such.
     """
 
     record: JobRecord
@@ -178,6 +178,7 @@ class Claim:
     durable: bool = True
     wake_s: float | None = None
     news: BudgetNews = NO_NEWS
+    others: bool = False
 
     def age(self) -> float:
         """Seconds since the lease began, at the most."""
@@ -296,8 +297,9 @@ def claim_of(answer: Sequence[Any], taken: float, *, packed: bool) -> Claim | Re
     if body is not None:
         body = (unpack_input(body) if body else None) if packed else json.loads(body)
     record = decode_record(job_id.decode(), fields)
-    wake_s = wake_of(payload[1]) if packed else None
-    return Claim(record, fence.decode(), int(now) / 1e6, taken, body, lost=word == b"lost", wake_s=wake_s)
+    wake_s, others = (wake_of(payload[1]), bool(payload[2])) if packed else (None, False)
+    lost = word == b"lost"
+    return Claim(record, fence.decode(), int(now) / 1e6, taken, body, lost=lost, wake_s=wake_s, others=others)
 
 
 def news_of_claim(endpoint: str, answer: Sequence[Any]) -> tuple[Sequence[Any], BudgetNews]:

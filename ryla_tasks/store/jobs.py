@@ -190,8 +190,11 @@ class JobStore:
         word, wake_ms, is_open = self._scripts.call("accept", dumps(wish))
         return Accepted(word == b"orphan", word == b"cancelling", wake_of(wake_ms), bool(is_open))
 
-    def claim_polls(self, target: str, *, most: int, lease_s: float, rate: Rate, most_rides: int) -> Ride:
-        """Take what is due at a target, within its limits. An empty ride may still ask for a later message."""
+    def claim_polls(
+        self, target: str, *, most: int, lease_s: float, rate: Rate, most_rides: int, spread: bool = False
+    ) -> Ride:
+        """Take what is due at a target, within its limits. An empty ride may still ask for a later message; with
+        `spread` so does one that leaves as much again overdue, so that another process helps."""
         taken = time.monotonic()
         wish = {
             "target": target,
@@ -201,6 +204,7 @@ class JobStore:
             "per_s": rate.per_s,
             "burst": rate.burst,
             "most_rides": most_rides,
+            "spread": spread,
         }
         fence, now, flight, wake_ms, rows = self._scripts.call("claim_polls", dumps(wish))
         records = tuple(decode_record(job_id.decode(), fields) for job_id, fields in rows)

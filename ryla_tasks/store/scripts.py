@@ -70,7 +70,7 @@ class Scripts:
             except NoScriptError:
                 return self._send([("EVAL", script, 1, self._prefix, *args), *more])
         except (RedisConnectionError, RedisTimeoutError) as error:
-            raise StoreUnavailable(f"Redis cannot be reached: {error}") from error
+            raise StoreUnavailable(f"Redis cannot be reached: {_said(error)}") from error
         except RedisError as error:
             raise StoreError(f"Redis refused {name}: {error}") from error
 
@@ -84,12 +84,17 @@ class Scripts:
             raise StoreUnavailable(f"Redis is starting: {error}") from error
         except (RedisConnectionError, RedisTimeoutError) as error:
             connection.disconnect()
-            raise StoreUnavailable(f"Redis did not answer: {error}", sent=True) from error
+            raise StoreUnavailable(f"Redis did not answer: {_said(error)}", sent=True) from error
         finally:
             self._pool.release(connection)
         if isinstance(answers[0], RedisError):
             raise answers[0]
         return answers
+
+
+def _said(error: Exception) -> str:
+    """The words of an error, without the description of the clients of all Sentinels that redis-py puts behind them."""
+    return str(error).partition(" : <")[0]
 
 
 def _answer(connection: Any) -> Any:

@@ -65,5 +65,21 @@ class Consumer(consumer.Consumer):
     def connection_for_read(self, heartbeat: float | None = None) -> Connection:
         """Open the connection that messages are read from."""
         ours = _OURS.get(self.app.connection_for_read().get_transport_cls())
-        path = ours and f"{ours.__module__}:{ours.__qualname__}"
-        return self.ensure_connected(self.app.connection_for_read(heartbeat=heartbeat, transport=path))
+        if ours is None:
+            return self.ensure_connected(self.app.connection_for_read(heartbeat=heartbeat))
+        path = f"{ours.__module__}:{ours.__qualname__}"
+        connection = self.app.connection_for_read(heartbeat=heartbeat, transport=path)
+        _keep_transport(connection, path)
+        return self.ensure_connected(connection)
+
+
+def _keep_transport(connection: Connection, path: str) -> None:
+    """Where the broker has several addresses (Sentinels), kombu takes the transport from the scheme of the one that it
+    goes over to."""
+    switch = connection.switch
+
+    def switch_address(address: str) -> None:
+        switch(address)
+        connection.transport_cls = path
+
+    connection.switch = switch_address  # type: ignore[method-assign, assignment]

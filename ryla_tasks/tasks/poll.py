@@ -23,7 +23,7 @@ from ryla_tasks.jobs.lifecycle import Decision, Missing, NoAnswer, Observation, 
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.remote import RemoteStatus
 from ryla_tasks.providers import Provider
-from ryla_tasks.store.answers import NO_NEWS, Ride
+from ryla_tasks.store.answers import NO_NEWS, Ride, Settled
 from ryla_tasks.tasks.budget import stop_what_is_over
 from ryla_tasks.tasks.messages import send_cancel, send_poll
 from ryla_tasks.tasks.outcome import follow, may_resubmit, may_retry
@@ -54,27 +54,48 @@ BATCH_S = 0.25
 #: A status answer over this size is not read in a ride: the job goes to its deliver step.
 MOST_BYTES = 64 * 1024
 
+#: How long a message goes on with ride after ride while each is full; then polls of other targets may have the slot.
+TURN_S = 1.0
+
+#: Where a full ride's last settle wants the next message no later than this, the next ride need not wait for it. The
+#: store's pause between rides at a busy target (RIDE_PAUSE_MS) is no longer.
+_AT_ONCE_S = 0.1
+
 
 def ride(app: Celery, target_id: str) -> None:
-    """Poll what is due at a target."""
+    """Poll what is due at a target: a ride, and more of them at once while there is more than a ride's worth."""
     runtime = runtime_of(app)
     with runtime.gate.enter(target_id) as admitted:
         if not admitted:
             return
-        target = runtime.target(target_id)
-        claimed = runtime.store.claim_polls(
-            target_id,
-            most=MOST_JOBS,
-            lease_s=LEASE_S,
-            rate=runtime.status_rate(target),
-            most_rides=max(1, target.limits.status_concurrent // RIDE_THREADS),
-        )
-        if claimed.records:
+        end, first = time.monotonic() + TURN_S, True
+        while True:
+            claimed = _claim(runtime, target_id, spread=first)
+            first = False
+            # Sent before the ride: it may be for another process, to help with what is overdue.
+            send_poll(app, target_id, claimed.wake_s)
+            if not claimed.records:
+                return
             crashpoint("after_poll_claim")
             with _patience(runtime, target_id) as quiet_s:
-                _ride(app, runtime, claimed, quiet_s)
-        # Where more than a ride's worth was due, the ride's last settle has asked for another message, at the tail.
-        send_poll(app, target_id, claimed.wake_s)
+                wake_s, swift = _ride(app, runtime, claimed, quiet_s)
+            full = swift and len(claimed.records) == MOST_JOBS
+            if not full or (wake_s is not None and wake_s > _AT_ONCE_S) or time.monotonic() >= end:
+                send_poll(app, target_id, wake_s)
+                return
+            # The next claim takes the place of that message.
+
+
+def _claim(runtime: Runtime, target_id: str, *, spread: bool) -> Ride:
+    target = runtime.target(target_id)
+    return runtime.store.claim_polls(
+        target_id,
+        most=MOST_JOBS,
+        lease_s=LEASE_S,
+        rate=runtime.status_rate(target),
+        most_rides=max(1, target.limits.status_concurrent // RIDE_THREADS),
+        spread=spread,
+    )
 
 
 @contextmanager
@@ -89,7 +110,11 @@ def _patience(runtime: Runtime, target_id: str) -> Iterator[float]:
         yield RIDE_S if admitted else QUIET_SLOW_S
 
 
-def _ride(app: Celery, runtime: Runtime, claimed: Ride, quiet_s: float) -> None:
+def _ride(app: Celery, runtime: Runtime, claimed: Ride, quiet_s: float) -> tuple[float | None, bool]:
+    """Ask after the claimed jobs and settle them.
+
+    Returns the delay of the next poll message, if the store wants one, and whether the target answered all swiftly.
+    """
     begun = answered = time.monotonic()
     end = begun + RIDE_S
     try:
@@ -97,10 +122,11 @@ def _ride(app: Celery, runtime: Runtime, claimed: Ride, quiet_s: float) -> None:
     except Exception:
         # The jobs stay claimed until their lease is over, and are polled again then: a key may be set by that time.
         logger.exception("poll.no_provider target=%s", claimed.target)
-        return
+        return None, False
     callers = runtime.callers(claimed.target)
     asking = {callers.submit(_ask, provider, endpoint_id, record.remote_id): record for record in claimed.records}
-    settled, waited_s, cut = 0, 0.0, False
+    wake_s: float | None = None
+    counted, waited_s, cut, limited = 0, 0.0, False, False
     while asking:
         until = min(end, answered + quiet_s)
         done, _ = wait(asking, timeout=min(BATCH_S, until - time.monotonic()), return_when=FIRST_COMPLETED)
@@ -113,17 +139,21 @@ def _ride(app: Celery, runtime: Runtime, claimed: Ride, quiet_s: float) -> None:
             done |= more
         seen = [(asking.pop(future), _observed(future)) for future in done]
         cut = bool(asking) and time.monotonic() >= until
-        if cut or _limited(seen) is not None:
+        limited = limited or _limited(seen) is not None
+        if cut or limited:
             seen += [(record, NoAnswer()) for record in asking.values()]
             for future in asking:
                 future.cancel()
             asking = {}
         waited_s = max(waited_s, _waited(seen, claimed.clock()))
         if seen or not asking:
-            settled += _settle(app, runtime, claimed, seen, last=not asking)
-    runtime.gate.note(claimed.target, slow=cut or time.monotonic() - begun > QUIET_S)
+            settled = _settle(app, runtime, claimed, seen, last=not asking)
+            counted, wake_s = counted + sum(settled.counted), settled.wake_s
+    slow = cut or time.monotonic() - begun > QUIET_S
+    runtime.gate.note(claimed.target, slow=slow)
     runtime.outlooks.refresh(claimed.target, callers, waited_s=waited_s)
-    logger.debug("poll.ride target=%s claimed=%d settled=%d", claimed.target, len(claimed.records), settled)
+    logger.debug("poll.ride target=%s claimed=%d settled=%d", claimed.target, len(claimed.records), counted)
+    return wake_s, not (slow or limited)
 
 
 def _ask(provider: Provider, endpoint_id: str, remote_id: str) -> Observation:
@@ -164,8 +194,8 @@ def _limited(seen: list[tuple[JobRecord, Observation]]) -> float | None:
 
 def _settle(
     app: Celery, runtime: Runtime, claimed: Ride, seen: list[tuple[JobRecord, Observation]], *, last: bool
-) -> int:
-    """Settle what was seen; returns for how many jobs it counted."""
+) -> Settled:
+    """Settle what was seen, and send the messages of the jobs that go on elsewhere."""
     now = claimed.clock()
     hold_s = _limited(seen)
     rate = runtime.status_rate(runtime.target(claimed.target))
@@ -194,10 +224,9 @@ def _settle(
     for (record, decision), counted in zip(pairs, settled.counted, strict=True):
         if counted and decision.withdraw:
             send_cancel(app, job_id=record.job_id)
-    send_poll(app, claimed.target, settled.wake_s)
     if settled.news is not NO_NEWS or any(decision.over for _record, decision in pairs):
         decided = zip((decision for _record, decision in pairs), settled.counted, strict=True)
         stop_what_is_over(app, runtime, decided, settled.news, now)
     outcomes = [decision.outcome for _record, decision in pairs]
     runtime.breakers.look(claimed.target, outcomes, is_open=settled.breaker_open)
-    return sum(settled.counted)
+    return settled

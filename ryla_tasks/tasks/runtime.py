@@ -30,6 +30,7 @@ from ryla_tasks.store.jobs import JobStore
 from ryla_tasks.store.targets import TargetStore
 from ryla_tasks.tasks.breakers import Breakers
 from ryla_tasks.tasks.budget import BudgetAlerts, budgets_of, terms_of
+from ryla_tasks.tasks.crew import Crew
 from ryla_tasks.tasks.lanes import RideGate, SlowLane
 from ryla_tasks.tasks.messages import send_tell
 from ryla_tasks.tasks.notebook import Notebook
@@ -55,6 +56,7 @@ class Runtime:
         self._lock = threading.Lock()
         self._providers: dict[str, Provider] = {}
         self._callers: dict[str, ThreadPoolExecutor] = {}
+        self._crews: dict[str, Crew] = {}
 
     @cached_property
     def client(self) -> redis.Redis:
@@ -124,6 +126,13 @@ class Runtime:
             if target_id not in self._callers:
                 self._callers[target_id] = ThreadPoolExecutor(RIDE_THREADS, thread_name_prefix="ryla-ride")
             return self._callers[target_id]
+
+    def crew(self, endpoint: str) -> Crew:
+        """Those who help to submit at an endpoint."""
+        with self._lock:
+            if endpoint not in self._crews:
+                self._crews[endpoint] = Crew(endpoint)
+            return self._crews[endpoint]
 
     @property
     def durable(self) -> tuple[Any, ...] | None:

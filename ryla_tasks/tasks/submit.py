@@ -39,6 +39,7 @@ from ryla_tasks.jobs.states import State
 from ryla_tasks.providers import Policy, was_not_accepted
 from ryla_tasks.store.answers import Accepted, Claim, Refusal, Refused
 from ryla_tasks.tasks.budget import heed
+from ryla_tasks.tasks.crew import Turn
 from ryla_tasks.tasks.messages import hand_on, send_cancel, send_line, send_poll
 from ryla_tasks.tasks.outcome import carry_out, may_retry
 from ryla_tasks.tasks.poll import LONGEST_HOLD_S
@@ -81,38 +82,49 @@ def submit(task: ServerlessTask, endpoint: str | None) -> NoReturn:
     runtime, job_id = runtime_of(app), str(task.request.id)
     if endpoint is None:
         endpoint = runtime.store.load(job_id)[0].spec.endpoint
-    place = f"submit:{endpoint}"
-    with runtime.lane.room(place) as admitted:
-        if admitted:
-            _submit_one(app, runtime, endpoint, job_id)
-            _catch_up(app, runtime, endpoint, place)
+    _take_turn(app, runtime, endpoint, job_id)
     raise Ignore
 
 
 def submit_line(app: Celery, endpoint: str) -> None:
     """Carry out a line's wake message: submit what the limits allow now. The store says when the next is to come."""
-    runtime, place = runtime_of(app), f"submit:{endpoint}"
+    _take_turn(app, runtime_of(app), endpoint, None)
+
+
+def _take_turn(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None) -> None:
+    """Submit a job, and others: all that are in line, for a line's message; those whose own message found no room; and
+    where the endpoint takes its time to answer, what is in line for a job's own message too, side by side."""
+
+    def go_on() -> None:
+        end = time.monotonic() + _LINE_TURN_S
+        while _submit_one(app, runtime, endpoint, None, turn) and time.monotonic() < end:
+            pass
+
+    place = f"submit:{endpoint}"
     with runtime.lane.room(place) as admitted:
         if not admitted:
             return
-        end, first = time.monotonic() + _LINE_TURN_S, True
-        while _submit_one(app, runtime, endpoint, None, spread=first) and time.monotonic() < end:
-            first = False
-        _catch_up(app, runtime, endpoint, place)
+        with runtime.crew(endpoint).turn(go_on) as turn:
+            more = _submit_one(app, runtime, endpoint, job_id, turn, spread=job_id is None)
+            if more and (job_id is None or turn.helpers):
+                go_on()
+            _catch_up(app, runtime, endpoint, place, turn)
 
 
-def _catch_up(app: Celery, runtime: Runtime, endpoint: str, place: str) -> None:
+def _catch_up(app: Celery, runtime: Runtime, endpoint: str, place: str, turn: Turn) -> None:
     """Submit what is due because its message found no room."""
     end = time.monotonic() + _LONGEST_TURN_S
     while note := runtime.lane.passed_over(place):
-        if not _submit_one(app, runtime, endpoint, None):
+        if not _submit_one(app, runtime, endpoint, None, turn):
             runtime.lane.caught_up(place, note)
         elif time.monotonic() >= end:
             hand_on(app, runtime.store, place, Step.SUBMIT)
             return
 
 
-def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None, *, spread: bool = False) -> bool:
+def _submit_one(
+    app: Celery, runtime: Runtime, endpoint: str, job_id: str | None, turn: Turn, *, spread: bool = False
+) -> bool:
     """Claim and submit one job. False where there was none to claim, or the limits allow none now."""
     claim = _claim(app, runtime, endpoint, job_id, spread=spread)
     send_line(app, endpoint, claim.wake_s)
@@ -124,6 +136,8 @@ def _submit_one(app: Celery, runtime: Runtime, endpoint: str, job_id: str | None
     if claim.lost:
         _settle(app, runtime, claim, StillUnknown() if claim.record.state is State.UNKNOWN else OutcomeUnknown())
         return True
+    if claim.others:
+        turn.call(runtime.run_rate(runtime.target(claim.record.target)).per_s)
     _send(app, runtime, claim)
     return True
 
@@ -161,8 +175,10 @@ def _send(app: Celery, runtime: Runtime, claim: Claim) -> None:
             return
         webhook = webhook_of(runtime.settings, record)
         crashpoint("before_submit")
+        begun = time.monotonic()
         remote = provider.run(endpoint_id, payload, policy=policy_of(record), webhook=webhook)
         crashpoint("after_submit_before_record")
+        runtime.crew(record.spec.endpoint).note(time.monotonic() - begun)
     except ProviderError as error:
         _not_answered(app, runtime, claim, error)
     except (ConfigurationError, InvalidJob) as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from itertools import chain, repeat
 from typing import Any
 
 import click
@@ -35,6 +36,9 @@ WITHOUT_SWEEPER = click.Option(
     is_flag=True,
     help="Do not look for jobs whose messages are late or lost; another worker of the fleet has to.",
 )
+
+#: By when a new process looks for the first time.
+FIRST_LOOK_S = 0.5
 
 #: How late a poll may be before its target gets another message.
 GRACE_S = 1.0
@@ -89,9 +93,9 @@ class Sweeper(threading.Thread):
         self._revokes = RevokeWatch(app)
 
     def run(self) -> None:
-        pause = random.uniform(0, self._interval_s)
-        while not self._stopping.wait(pause):
-            pause = self._interval_s
+        # After a restart of all workers everything is overdue, so the first look comes soon; the others are spread.
+        pauses = chain((random.uniform(0, FIRST_LOOK_S), random.uniform(0, self._interval_s)), repeat(self._interval_s))
+        while not self._stopping.wait(min(next(pauses), self._interval_s)):
             try:
                 self._revokes.look()
                 sweep_once(self._app)

@@ -19,11 +19,13 @@ from ryla_tasks.errors import ConfigurationError, NotConnected, RequestRejected
 from ryla_tasks.simulator import (
     LOST,
     Answer,
+    CallWebhook,
     Delay,
     EndpointConfig,
     JobStatus,
     LoseAnswer,
     Operation,
+    Outdated,
     RunningSimulator,
     Simulator,
     SimulatorClient,
@@ -392,6 +394,22 @@ def test_a_slow_answer_holds_up_no_other(open_endpoint: Callable[..., Api]) -> N
     assert time.monotonic() - began >= 100 / SCALE
 
 
+def test_an_outdated_answer_shows_an_ended_job_as_it_ran(open_endpoint: Callable[..., Api]) -> None:
+    api = open_endpoint(steps=4)
+    job_id = api.run(simulate={"seconds": 10})
+    truth = api.ended(job_id)
+    with api.control.fault(Outdated(times=1)):
+        answer = api.status(job_id)
+        assert answer["status"] == "IN_PROGRESS"
+        assert answer["output"]["percent"] == 50
+        assert "executionTime" not in answer
+        assert api.status(job_id) == truth
+    late = api.run(simulate={"never_end": True})
+    with api.control.fault(Outdated(times=1)):
+        api.when(late, "IN_PROGRESS")
+        assert api.control.faults()[0].struck == 0, "it is no news of a job that runs"
+
+
 class Hooks(ThreadingHTTPServer):
     """Takes webhooks and answers with the codes that it was given, then 200."""
 
@@ -454,6 +472,18 @@ def test_a_webhook_also_tells_of_failure_and_cancel_and_a_dead_one_harms_nobody(
     assert {json.loads(body)["status"] for body in hooks.bodies} == {"FAILED", "CANCELLED"}
     assert api.ended(api.run(webhook=url))["status"] == "COMPLETED"
     wait_for(lambda: api.control.counters().webhooks_sent == 5)
+
+
+def test_webhooks_are_doubled_and_lost_on_purpose(open_endpoint: Callable[..., Api]) -> None:
+    api = open_endpoint(run_s=1)
+    api.control.add_fault(CallWebhook(times_each=2))
+    api.control.add_fault(CallWebhook(times_each=0))
+    with Hooks() as hooks:
+        doubled, lost, usual = (api.run(webhook=hooks.url) for _ in range(3))
+        wait_for(lambda: all(api.status(job)["status"] == "COMPLETED" for job in (doubled, lost, usual)))
+        wait_for(lambda: api.control.counters().webhooks_delivered == 3)
+    told = [json.loads(body)["id"] for body in hooks.bodies]
+    assert sorted(told) == sorted([doubled, doubled, usual])
 
 
 def test_settings_change_while_it_runs(open_endpoint: Callable[..., Api]) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-import threading
 from collections.abc import Iterator
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 from pydantic import SecretStr
@@ -16,40 +14,26 @@ from pydantic import SecretStr
 import ryla_tasks
 from ryla_tasks.errors import SubmitOutcomeUnknown
 from ryla_tasks.jobs.states import State
-from ryla_tasks.settings import reset_settings
 from ryla_tasks.simulator import LoseAnswer, Operation
-from ryla_tasks.tasks import runtime
 from ryla_tasks.tasks.webhook_token import Attempt, make_token, read_token
 from ryla_tasks.webhooks import Received, receive
 from ryla_tasks.webhooks.wsgi import app as wsgi
+from tests.conftest import fresh_settings
 from tests.support.fleet import Fleet, WorkerProcess, eventually
-
-SECRET = "a-long-random-text-for-tests"
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name that wsgiref gives it
-        pass
+from tests.support.hooks import SECRET, webhooks
 
 
 @pytest.fixture
 def hooked(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerProcess]:
     """A worker, and a web server that takes its webhook calls."""
-    server = make_server("127.0.0.1", 0, wsgi, handler_class=_Quiet)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    hooks = {"RYLA_WEBHOOK_URL": f"http://127.0.0.1:{server.server_port}/hooks", "RYLA_WEBHOOK_SECRET": SECRET}
-    for name, value in hooks.items():
-        monkeypatch.setenv(name, value)
-    reset_settings()
-    runtime.forget(ryla_tasks.app)
-    assert os.environ["RYLA_WEBHOOK_URL"]
-    yield fleet.worker("--concurrency", "4", **hooks).wait_ready()
-    server.shutdown()
-    thread.join()
+    with webhooks() as hooks:
+        for name, value in hooks.items():
+            monkeypatch.setenv(name, value)
+        fresh_settings()
+        assert os.environ["RYLA_WEBHOOK_URL"]
+        yield fleet.worker("--concurrency", "4", **hooks).wait_ready()
     monkeypatch.undo()
-    reset_settings()
-    runtime.forget(ryla_tasks.app)
+    fresh_settings()
 
 
 def state_of(job_id: str) -> State:

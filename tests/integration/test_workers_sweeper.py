@@ -25,3 +25,13 @@ def test_what_a_worker_without_a_sweeper_leaves_another_one_sweeps(fleet: Fleet)
     assert result.get(timeout=20)
     eventually(lambda: "sweep.sent" in sweeps.text, what="sweep told")
     assert "sweep." not in leaves.text
+
+
+def test_a_worker_looks_soon_after_its_start(fleet: Fleet) -> None:
+    """After a restart of all workers everything is overdue: the first look does not wait for the interval."""
+    result = ryla_tasks.run_endpoint.delay("echo", {"simulate": {"seconds": 0.2}})
+    assert fleet.client.delete(*fleet.client.scan_iter("ryla.jobs*"))
+    fleet.client.zadd("ryla:outbox", dict.fromkeys(fleet.client.zrange("ryla:outbox", 0, -1), 1000))
+    worker = fleet.worker("--concurrency", "4", RYLA_SWEEP_INTERVAL_S="6").wait_ready()
+    eventually(lambda: "sweep.sent" in worker.text, timeout=1.5, what="the first look")
+    assert result.get(timeout=20)

@@ -11,6 +11,7 @@ import pytest
 import ryla_tasks
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import State
+from ryla_tasks.simulator import Delay
 from tests.support.fleet import Fleet, eventually
 
 
@@ -73,6 +74,33 @@ def test_a_burst_of_two_users_meets_no_429_and_goes_as_fast_as_it_may(
     halves = [sorted(r.submitted for r in done if r.spec.user_id == user) for user in ("ann", "bob")]
     middle = [times_of[len(times_of) // 2] for times_of in halves]
     assert abs(middle[0] - middle[1]) < 0.1 * needed + 1, "users take turns"
+
+
+@pytest.mark.parametrize(
+    ("jobs", "call_s"),
+    [
+        pytest.param(280, 0.3, id="280"),
+        pytest.param(2_000, 0.5, id="2000", marks=[pytest.mark.load, pytest.mark.timeout(300)]),
+    ],
+)
+def test_an_endpoint_that_takes_its_time_to_answer_gets_jobs_as_fast_as_it_may(
+    fleet: Fleet, jobs: int, call_s: float
+) -> None:
+    """One worker has three slots for submits: one after the other they would make ten in a second, of the ninety."""
+    fleet.reset(workers_min=jobs, workers_max=2 * jobs)
+    fleet.endpoint("echo").add_fault(Delay(op="run", seconds=call_s, times=None))
+    ids = send(jobs, "ann")
+    workers = [fleet.worker("--concurrency", "4", **limited(1_000)).wait_ready() for _ in range(1 + jobs // 1_000)]
+    needed = (jobs - 100) / 90
+    eventually(lambda: fleet.client.zcard("ryla:idx:state:queued") == 0, timeout=3 * needed + 30)
+    eventually(lambda: fleet.client.zcard("ryla:idx:state:submitting") == 0)
+    times = [record.submitted for record in records(ids)]
+    took = max(times) - min(times)
+    print(f"jobs={jobs} call_s={call_s} took_s={took:.1f} needed_s={needed:.1f} workers={len(workers)}")
+    counters = fleet.endpoint("echo").counters()
+    assert counters.calls["run"] == {200: jobs}
+    assert counters.duplicates == 0
+    assert took <= 1.3 * needed + 3
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,8 @@ class Fleet:
         self.folder = folder
         self.redis = RedisServer(**redis_options)
         self.redis.start()
-        self.simulator = RunningSimulator(SimulatorConfig())
+        # Its faults strike by chance; a run of the chaos suite can be had again by its seed.
+        self.simulator = RunningSimulator(SimulatorConfig(seed=int(os.environ.get("RYLA_CHAOS_SEED", "0"))))
         self.client = redis.Redis.from_url(self.redis.url)
         self._workers: list[WorkerProcess] = []
         self.reset()

@@ -1,7 +1,8 @@
 -- Asking after jobs at their targets, and the reasons to ask sooner or later.
 
 -- operation: claim_polls allow-oom
--- Take up to `most` jobs that are due at a target for one ride. Returns {fence, now, in flight, ms, rows}.
+-- Take up to `most` jobs that are due at a target for one ride. Returns {fence, now, in flight, ms, rows}. With `spread`
+-- a message for another process is wanted at once (ms) where another such ride is due and the limits allow it.
 local a = cjson.decode(ARGV[1])
 local where = key('due', 'poll:' .. a.target)
 local rides = key('rides', a.target)
@@ -18,7 +19,11 @@ if #ids == 0 then
 end
 local room, wait = 0, 250
 if redis.call('ZCARD', rides) < a.most_rides then room, wait = grant(a.target, 'status', #ids, a.per_s, a.burst) end
-if room == 0 then return {'', int(NOW), flight, wake(a.target, after_ms(wait)), {}} end
+if room == 0 then
+  -- At a busy target what the limits allow meanwhile goes by one message.
+  if flight > MANY_IN_FLIGHT then wait = math.max(wait, RIDE_PAUSE_MS) end
+  return {'', int(NOW), flight, wake(a.target, after_ms(wait)), {}}
+end
 -- The first in line are the latest: how many of those taken came too late, and how many very late.
 local behind = math.min(room, redis.call('ZCOUNT', where, '-inf', int(NOW - OVERDUE_US)))
 if behind > 0 then
@@ -42,7 +47,12 @@ end
 if #rows == 0 then return {'', int(NOW), flight, wake(a.target, NOW), {}} end
 redis.call('ZADD', where, 'XX', unpack(scores))
 redis.call('ZADD', rides, lease, int(lease))
-return {int(lease), int(NOW), flight, -1, rows}
+local ms = -1
+if a.spread and redis.call('ZCOUNT', where, '-inf', int(NOW)) >= a.most then
+  local each = 1000000 / a.per_s
+  if meter(a.target, 'status') + each * a.most <= NOW + a.burst * each then ms = wake(a.target, NOW) end
+end
+return {int(lease), int(NOW), flight, ms, rows}
 
 -- operation: watch allow-oom
 -- Somebody follows the job for the next ms: it is polled at once, and more often. Returns {ms until a poll message is

@@ -8,15 +8,15 @@
 -- `targets` are those of the endpoint in order of preference; `terms` are what jobs cost there, and with any of them
 -- `money` are the budgets (see money.lua). A retry wants an answer of its target's /health that is no older than
 -- `health_ms`, unless that was `checked`.
--- Returns {word, ms, id, lease, now, record, input, ms until a wake message is due or -1}, or {word, ms, id, the same ms,
--- target} where a job in line cannot go now. Where budgets ended jobs, or the endpoint's is to be watched, that comes in
+-- Returns {word, ms, id, lease, now, record, input, ms until a wake message is due or -1, 1 where others are in line}, or
+-- {word, ms, id, the same ms, target} where a job in line cannot go now. Where budgets ended jobs, or the endpoint's is to be watched, that comes in
 -- {'money', deliveries, {id, ceiling...}, day, spent by the endpoint, answer}.
 local a = cjson.decode(ARGV[1])
 local where, ring = 'submit:' .. a.endpoint, key('ring', a.endpoint)
 
 local function claimed(id, lease, lost, ms)
   local input = redis.call('GET', key('input', id)) or ''
-  return {lost and 'lost' or 'claimed', 0, id, lease, int(NOW), record(id), input, ms}
+  return {lost and 'lost' or 'claimed', 0, id, lease, int(NOW), record(id), input, ms, 0}
 end
 
 -- Whoever lost the answer to his claim asks again with the same correlation id.
@@ -211,7 +211,8 @@ end
 local answer = take(id, state, -1, target, cost)
 pass_turn(user)
 -- Each of the others has its own message yet, but for those that were turned away: a line's own message sees to them.
-if not a.id and redis.call('ZCARD', ring) > 0 then
+answer[9] = redis.call('EXISTS', ring)
+if not a.id and answer[9] == 1 then
   target = target or a.targets[1]
   local each = 1000000 / target.per_s
   local more = a.spread and meter(target.id, 'run') + each <= NOW + target.burst * each

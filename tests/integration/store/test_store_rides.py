@@ -35,6 +35,37 @@ def test_after_a_full_ride_the_last_settle_asks_for_the_next_message_at_once(wor
     assert settled_again(world, world.ride(most=3), 10) == pytest.approx(0, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("jobs", "rate", "spread", "helped"),
+    [
+        pytest.param(6, FREE, True, True, id="another ride is due"),
+        pytest.param(5, FREE, True, False, id="less than that"),
+        pytest.param(6, FREE, False, False, id="not asked for"),
+        pytest.param(6, Rate(per_s=1.0, burst=5), True, False, id="the limits allow none"),
+    ],
+)
+def test_a_claim_that_leaves_as_much_again_overdue_wants_another_process_to_help(
+    world: World, jobs: int, rate: Rate, spread: bool, helped: bool
+) -> None:
+    for _ in range(jobs):
+        world.past(f"due:{POLL}", world.waiting())
+    ride = world.store.claim_polls(TARGET, most=3, lease_s=8, rate=rate, most_rides=10, spread=spread)
+    assert len(ride.records) == 3
+    assert ride.wake_s == (pytest.approx(0, abs=0.01) if helped else None)
+    if helped:
+        assert len(world.ride(most=3, store=world.new_store()).records) == 3
+
+
+def test_at_a_busy_target_what_the_limits_allow_meanwhile_goes_by_one_message(world: World) -> None:
+    rate = Rate(per_s=100.0, burst=1)
+    for _ in range(130):
+        world.waiting()
+    assert len(world.ride(rate=rate).records) == 1
+    refused = world.ride(rate=rate)
+    assert refused.records == ()
+    assert refused.wake_s == pytest.approx(0.1, abs=0.01)
+
+
 def test_the_jobs_due_first_ride_first(world: World) -> None:
     jobs = [world.waiting() for _ in range(4)]
     for job_id, late_s in zip(jobs, (5, 20, 10, 15), strict=True):

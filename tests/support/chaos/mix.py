@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import ryla_tasks
 from ryla_tasks.errors import JobError, SubmitOutcomeUnknown
@@ -14,7 +15,7 @@ from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import State
 from ryla_tasks.store.codec import RECORD_FIELDS, decode_record
 from ryla_tasks.store.events import read_events
-from tests.support.fleet import Fleet, eventually
+from tests.support.fleet import ENDPOINTS, Fleet, eventually
 
 __all__ = ["Mix", "is_unanswered"]
 
@@ -23,21 +24,26 @@ _PAGE = 500
 
 @dataclass
 class Mix:
-    """Jobs at the endpoint "echo". `allowed` says for each job which ends it may come to; a submit without an answer
-    may besides end every one of them as failed, under the policies that submit nothing again."""
+    """Jobs at endpoints that give back their input, in turns. `allowed` says for each job which ends it may come to;
+    a submit without an answer may besides end each as failed, under the policies that submit nothing again."""
 
     fleet: Fleet
+    endpoints: tuple[str, ...] = ("echo",)
     allowed: dict[str, frozenset[State]] = field(default_factory=dict)
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.allowed)
 
-    def add(self, *ends: State, simulate: dict[str, Any] | None = None, **options: Any) -> str:
-        """Enqueue a job that must come to one of these ends."""
-        wish = {"n": len(self.allowed), "simulate": simulate or {}}
+    def add(self, *ends: State, simulate: dict[str, Any] | None = None, pad: int = 0, **options: Any) -> str:
+        """Enqueue a job that must come to one of these ends, with a token that nobody else has; `pad` makes its input,
+        and so its output, longer by so many bytes."""
+        wish = {"n": len(self.allowed), "token": uuid4().hex, "simulate": simulate or {}}
+        if pad:
+            wish["pad"] = "x" * pad
         options.setdefault("on_unknown", "fail")
-        result = ryla_tasks.run_endpoint.delay("echo", wish, **options)
+        endpoint = self.endpoints[len(self) % len(self.endpoints)]
+        result = ryla_tasks.run_endpoint.delay(endpoint, wish, **options)
         self.expect(result.id, *ends, wish=wish)
         return str(result.id)
 
@@ -110,8 +116,9 @@ class Mix:
 
     def remote_jobs(self) -> Counter[str]:
         """How many remote jobs the simulator has taken for each job of ours, by the input."""
-        hosted = self.fleet.simulator._simulator.endpoints["echo"]
-        return Counter(job.input.get("ryla", {}).get("job_id", "") for job in list(hosted.core.jobs.values()))
+        hosted = self.fleet.simulator._simulator.endpoints
+        jobs = [job for name in self.endpoints for job in list(hosted[ENDPOINTS[name][0]].core.jobs.values())]
+        return Counter(job.input.get("ryla", {}).get("job_id", "") for job in jobs)
 
     def check(self) -> int:
         """Every job is at an allowed end with the right result, Celery says the same, nothing was submitted twice
@@ -121,7 +128,8 @@ class Mix:
             self._check_end(job_id, record)
         doubles = self.doubles(records)
         assert doubles == 0, f"{doubles} submitted twice"
-        assert self.fleet.endpoint("echo").counters().duplicates == 0
+        for name in self.endpoints:
+            assert self.fleet.endpoint(name).counters().duplicates == 0, name
         self.check_lists(records)
         self.check_money(records)
         self.check_idle()
@@ -135,8 +143,8 @@ class Mix:
         told = ryla_tasks.app.AsyncResult(job_id)
         assert told.state == ("SUCCESS" if record.state is State.COMPLETED else "FAILURE"), (told.state, record)
         if record.state is State.COMPLETED:
-            data = told.result["data"]
-            assert {name: data[name] for name in self.inputs[job_id]} == self.inputs[job_id]
+            data, wish = told.result["data"], self.inputs[job_id]
+            assert {name: data[name] for name in wish} == wish, "a result of another job"
         else:
             assert isinstance(told.result, JobError)
 
@@ -158,7 +166,8 @@ class Mix:
             return {member.decode() for member in client.zrange(f"ryla:idx:{name}", 0, -1)}
 
         assert listed("all") == set(records)
-        assert listed("endpoint:echo") == set(records)
+        for name in self.endpoints:
+            assert listed(f"endpoint:{name}") == {i for i, r in records.items() if r.spec.endpoint == name}, name
         for state in State:
             assert listed(f"state:{state}") == {i for i, r in records.items() if r.state is state}, state
         for user in {record.spec.user_id for record in records.values()} - {""}:

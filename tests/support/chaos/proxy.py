@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import threading
 from types import TracebackType
 from typing import Self
@@ -14,10 +15,12 @@ _CHUNK = 65_536
 
 
 class Proxy:
-    """Listens on a port of 127.0.0.1 and passes on to another. Methods may be called from any thread."""
+    """Listens on a port of 127.0.0.1 and passes on to another. With a `tls` context it is the end of TLS, and what it
+    passes on is plain. Methods may be called from any thread."""
 
-    def __init__(self, to_port: int) -> None:
+    def __init__(self, to_port: int, tls: ssl.SSLContext | None = None) -> None:
         self._to_port = to_port
+        self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -90,7 +93,7 @@ class Proxy:
 
     async def _listen(self) -> None:
         if self._server is None:
-            self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, ssl=self._tls)
             self.port = self._server.sockets[0].getsockname()[1]
 
     def _refuse(self) -> None:

@@ -5,7 +5,16 @@ from random import Random
 import pytest
 from pydantic import ValidationError
 
-from ryla_tasks.simulator.faults import Answer, Delay, FaultPlan, LoseAnswer, parse_fault
+from ryla_tasks.simulator.faults import (
+    Answer,
+    AnyFault,
+    CallWebhook,
+    Delay,
+    FaultPlan,
+    LoseAnswer,
+    Outdated,
+    parse_fault,
+)
 from ryla_tasks.simulator.operations import Operation
 
 
@@ -52,6 +61,57 @@ def test_chance_is_seeded() -> None:
     assert 10 < sum(draws(1)) < 54
 
 
+def test_a_burst_strikes_so_many_calls_in_a_row() -> None:
+    faults = plan(3)
+    faults.add(Answer(status=429, times=None, probability=0.05, burst=4))
+    rows = "".join("x" if hit else "." for hit in struck(faults, calls=400)).split(".")
+    assert {len(row) for row in rows if row} <= {4, 8, 12}
+    assert faults.view()[0].struck == sum(map(len, rows)) > 0
+
+
+def test_times_ends_a_burst() -> None:
+    faults = plan()
+    faults.add(LoseAnswer(times=5, burst=4))
+    assert struck(faults, calls=8) == [True] * 5 + [False] * 3
+
+
+def test_an_outdated_answer_is_for_status_calls_about_jobs_that_have_ended() -> None:
+    faults = plan()
+    faults.add(Outdated(times=1))
+    assert faults.strike(Operation.STATUS, "a") is None
+    assert faults.strike(Operation.CANCEL, "a", ended=True) is None
+    strike = faults.strike(Operation.STATUS, "a", ended=True)
+    assert strike is not None
+    assert isinstance(strike.reply, Outdated)
+    assert strike.carried_out
+    assert faults.strike(Operation.STATUS, "a", ended=True) is None
+
+
+def test_what_happens_to_webhooks_happens_to_no_call_and_the_other_way_round() -> None:
+    faults = plan()
+    faults.add(LoseAnswer(times=None))
+    faults.add(CallWebhook(times_each=0, remote_id="a"))
+    faults.add(CallWebhook(times_each=3, times=2))
+    assert struck(faults, calls=2) == [True, True]
+    found = [faults.webhook(job) for job in ("a", "b", "c", "d")]
+    assert [fault and fault.times_each for fault in found] == [0, 3, 3, None]
+
+
+@pytest.mark.parametrize(
+    ("fault", "carried_out"),
+    [
+        (LoseAnswer(), True), (LoseAnswer(after=False), False), (Answer(status=500), False),
+        (Answer(status=500, after=True), True), (Delay(seconds=1), True),
+    ],
+)  # fmt: skip
+def test_a_strike_says_whether_the_operation_happens(fault: AnyFault, carried_out: bool) -> None:
+    faults = plan()
+    faults.add(fault)
+    strike = faults.strike(Operation.RUN, None)
+    assert strike is not None
+    assert strike.carried_out is carried_out
+
+
 def test_clear_takes_all_away() -> None:
     faults = plan()
     faults.add(LoseAnswer(times=None))
@@ -59,12 +119,29 @@ def test_clear_takes_all_away() -> None:
     assert struck(faults) == [False] * 6
 
 
-@pytest.mark.parametrize("fault", [LoseAnswer(op=Operation.RUN), Answer(status=429, retry_after=7), Delay(seconds=1)])
-def test_a_fault_survives_its_json(fault: LoseAnswer | Answer | Delay) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        LoseAnswer(op=Operation.RUN),
+        Answer(status=429, retry_after=7, burst=3),
+        Delay(seconds=1),
+        Outdated(fraction=0.2),
+        CallWebhook(times_each=0),
+    ],
+)
+def test_a_fault_survives_its_json(fault: AnyFault) -> None:
     assert parse_fault(fault.model_dump(mode="json")) == fault
 
 
-@pytest.mark.parametrize("data", [{"kind": "nonsense"}, {"kind": "answer"}, {"kind": "delay", "seconds": 1, "op": "x"}])
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"kind": "nonsense"},
+        {"kind": "answer"},
+        {"kind": "delay", "seconds": 1, "op": "x"},
+        {"kind": "outdated", "op": "run"},
+    ],
+)
 def test_a_wrong_fault_is_refused(data: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         parse_fault(data)
