@@ -86,11 +86,10 @@ def _step(runtime: Runtime, decision: Decision, payload: dict[str, Any], around:
 def _submit(runtime: Runtime, record: JobRecord, payload: dict[str, Any], around: Surroundings) -> Decision:
     target = _target(runtime, record)
     terms = terms_of(runtime.target(target), NO_STATS)
-    if terms is not None:
-        record = record.with_(money=expecting(record, terms.price_per_s))
-        if is_unaffordable(record):
-            ending = described(refused(Ceiling.JOB))
-            return Decision(record.with_(state=State.FAILED, ended=time.time(), ending=ending), Step.DELIVER)
+    record = record.with_(money=expecting(record, terms.price_per_s if terms else 0.0))
+    if is_unaffordable(record):
+        ending = described(refused(Ceiling.JOB))
+        return Decision(record.with_(state=State.FAILED, ended=time.time(), ending=ending), Step.DELIVER)
     record = record.with_(
         state=State.SUBMITTING, attempt=record.attempt + 1, target=target, correlation_id=secrets.token_hex(12)
     )

@@ -177,9 +177,13 @@ class Mix:
         """What was spent is what the jobs have cost, and nothing is reserved any more."""
         reserved = {job_id: record.money for job_id, record in records.items() if record.money.reserved}
         assert not reserved, reserved
-        keys = self.fleet.client.keys("ryla:spend:*")
-        spent = sum(int(self.fleet.client.hget(key, "endpoint:echo") or 0) for key in keys)
-        assert spent == sum(record.money.paid for record in records.values())
+        spent, paid = Counter[str](), Counter[str]()
+        for key in self.fleet.client.keys("ryla:spend:*"):
+            amounts = {name.decode(): int(amount) for name, amount in self.fleet.client.hgetall(key).items()}
+            spent += Counter({name: amount for name, amount in amounts.items() if name.startswith("endpoint:")})
+        for record in records.values():
+            paid[f"endpoint:{record.spec.endpoint}"] += record.money.paid
+        assert spent == +paid
 
     def check_idle(self) -> None:
         """Nothing is due any more, and nothing is left to send."""
