@@ -7,11 +7,11 @@ a link being `[node id, output number]`.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeGuard
 
 from ryla_tasks.errors import InvalidJob
 
-__all__ = ["check_workflow", "find_seed", "is_link", "model_files"]
+__all__ = ["check_workflow", "find_seed", "is_link", "is_model_file", "model_files"]
 
 #: The endings of the files that ComfyUI's loaders take (folder_paths.supported_pt_extensions, and those of node packs).
 _MODEL_ENDINGS = (".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl", ".onnx", ".gguf")
@@ -56,8 +56,12 @@ def check_workflow(workflow: Any) -> None:
 def model_files(workflow: dict[str, Any]) -> tuple[str, ...]:
     """The model files that a checked workflow names in its inputs, each once, in order."""
     values = (value for node in workflow.values() for value in node["inputs"].values())
-    named = (value for value in values if isinstance(value, str) and value.lower().endswith(_MODEL_ENDINGS))
-    return tuple(dict.fromkeys(named))
+    return tuple(dict.fromkeys(value for value in values if is_model_file(value)))
+
+
+def is_model_file(value: Any) -> TypeGuard[str]:
+    """Whether an input's value is named like a model file."""
+    return isinstance(value, str) and value.lower().endswith(_MODEL_ENDINGS)
 
 
 def find_seed(workflow: dict[str, Any]) -> int | None:
