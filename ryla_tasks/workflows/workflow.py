@@ -89,8 +89,9 @@ def _followed(workflow: dict[str, Any], value: Any) -> Any:
 def _refuse_other_formats(workflow: dict[str, Any]) -> None:
     if isinstance(workflow.get("nodes"), list) and "links" in workflow:
         raise InvalidJob(
-            "workflow: this is the editor's format; export it from ComfyUI with 'Save (API Format)' "
-            "(newer versions: 'Export (API)') and give that",
+            "workflow: this is the format in which ComfyUI's editor saves, which cannot be run. Open it in ComfyUI and "
+            "choose 'Workflow > Export (API)'; in older versions switch on 'Enable Dev mode Options' in the settings, "
+            "then 'Save (API Format)'. Give the file that this writes",
             field="workflow",
         )
     for name in ("prompt", "workflow"):
