@@ -141,6 +141,11 @@ class Manifest(BaseModel):
         for part in self.optional:
             if not _may_be_empty(self.parameter(part.parameter)):
                 return f"optional part: {part.parameter!r} is no parameter that may be empty or false"
+        for parameter in self.parameters:
+            gone = {node for part in self.optional if part.parameter == parameter.name for node in part.bypass}
+            loose = isinstance(parameter, ImageParameter) and any(one.node not in gone for one in parameter.targets)
+            if loose and not parameter.required:
+                return f"image {parameter.name!r} may be left out, so its nodes must be an optional part of it"
         for joined in self.joined:
             for name in joined.parameters:
                 if not isinstance(self.parameter(name), (TextParameter, ChoiceParameter)):
