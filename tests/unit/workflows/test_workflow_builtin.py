@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import copy
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ryla_tasks.simulator.programs.painter import paint
 from ryla_tasks.simulator.programs.workflow import Picture
 from ryla_tasks.workflows import (
     ImageParameter,
+    Manifest,
     RenderedWorkflow,
     Template,
     counting,
@@ -31,6 +33,7 @@ from ryla_tasks.workflows import (
 )
 from ryla_tasks.workflows.checking import check_template, sample
 from ryla_tasks.workflows.nodes import check_nodes
+from ryla_tasks.workflows.page import page
 from ryla_tasks.workflows.parameters import (
     BoolParameter,
     ChoiceParameter,
@@ -43,6 +46,7 @@ from ryla_tasks.workflows.parameters import (
 from ryla_tasks.workflows.workflow import is_link
 from tests.support.comfyui.validation import load_object_info, unknown_inputs, validate
 
+DOCS = Path(__file__).parents[3] / "docs"
 NODES: dict[str, Any] = load_object_info()
 # An installation without VAEs still lists one word, which makes the stand-in take the list for whole.
 NODES["VAELoader"]["input"]["required"]["vae_name"] = [[]]
@@ -357,6 +361,31 @@ def test_counting_rules_name_real_nodes_and_inputs() -> None:
     assert not any(NODES[kind]["output_node"] for kind in counting._NOT_OUTPUTS)
 
 
-def test_the_recording_is_there() -> None:
-    assert len(NODES) > 250
-    assert (Path(__file__).parents[2] / "data" / "comfyui" / "object_info.json").is_file()
+def test_the_page_of_templates_is_not_stale() -> None:
+    """Make it anew with `python -m ryla_tasks.workflows > docs/templates.md`."""
+    assert (DOCS / "templates.md").read_text() == page()
+
+
+def test_the_docs_name_each_template_with_the_packs_that_it_needs(template: Template) -> None:
+    (row,) = (
+        line for line in (DOCS / "workflows.md").read_text().splitlines() if line.startswith(f"| `{template.name}`")
+    )
+    modules = {NODES[name]["python_module"] for name in template.manifest.nodes}
+    packs = {name.removeprefix("custom_nodes.") for name in modules if name.startswith("custom_nodes.")}
+    assert {pack.strip() for pack in row.split("|")[3].split(",") if pack.strip()} == packs
+
+
+def test_the_manifest_in_the_docs_is_one() -> None:
+    text = (DOCS / "workflows.md").read_text()
+    described = json.loads(text.partition("```json\n")[2].partition("```")[0])
+    nodes = {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd_xl_base_1.0.safetensors"}},
+        "8": {"class_type": "LoraLoader", "inputs": {"model": ["1", 0], "clip": ["1", 1], "lora_name": "x"}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["8", 1]}},
+        "3": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+        "5": {"class_type": "KSampler", "inputs": {"steps": 1, "seed": 0, "model": ["8", 0], "positive": ["2", 0]}},
+        "6": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["1", 2]}},
+        "7": {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "x"}},
+    }
+    rendered = Template(Manifest.model_validate(described), nodes).render(prompt="a cat", style="ink")
+    assert rendered.workflow["2"]["inputs"] == {"text": "an ink drawing, a cat", "clip": ["1", 1]}
