@@ -14,8 +14,8 @@ __all__ = ["page"]
 _INTRODUCTION = """\
 # The built-in templates
 
-Made from the manifests in `ryla_tasks/workflows/builtin` by `python -m ryla_tasks.workflows > docs/templates.md`; do not
-edit. How they are used, and how to write your own: [Workflows](workflows.md).
+Made from the manifests in `ryla_tasks/workflows/builtin` by `python -m ryla_tasks.workflows > docs/templates.md`; do
+not edit. How they are used, and how to write your own: [Workflows](workflows.md).
 
 The times are those of one run on a warm worker with a GPU of the size of an RTX 4090; they are estimates, and jobs use
 measured ones as soon as there are some. A model in brackets is found by a node itself, under a folder of ComfyUI's
@@ -36,7 +36,8 @@ def _overview(manifests: list[Manifest]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for manifest in manifests:
         required = ", ".join(f"`{one.name}`" for one in manifest.parameters if one.required and not one.internal)
-        yield f"| [`{manifest.name}`](#{manifest.name}) | {manifest.title} | {required} | {manifest.expected_seconds:g} s |"
+        name, seconds = f"[`{manifest.name}`](#{manifest.name})", f"{manifest.expected_seconds:g} s"
+        yield f"| {name} | {manifest.title} | {required} | {seconds} |"
 
 
 def _section(manifest: Manifest) -> Iterator[str]:

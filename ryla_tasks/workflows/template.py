@@ -18,31 +18,23 @@ from pydantic import ValidationError
 
 from ryla_tasks.errors import ConfigurationError, InvalidJob
 from ryla_tasks.workflows import optional
+from ryla_tasks.workflows.fitting import misfit, model_places
 from ryla_tasks.workflows.images import InputImage, input_image
 from ryla_tasks.workflows.manifest import Manifest
 from ryla_tasks.workflows.parameters import (
     MAX_DRAWN_SEED,
-    BoolParameter,
-    FloatParameter,
     ImageParameter,
-    IntParameter,
     Parameter,
     SeedParameter,
     Target,
-    TextParameter,
 )
-from ryla_tasks.workflows.workflow import check_workflow, is_link
+from ryla_tasks.workflows.workflow import check_workflow
 
 __all__ = ["RenderedWorkflow", "Template", "draw_seed", "load_template"]
 
-_JSON_TYPES: dict[type, tuple[type, ...]] = {
-    TextParameter: (str,),
-    IntParameter: (int,),
-    SeedParameter: (int,),
-    FloatParameter: (int, float),
-    BoolParameter: (bool,),
-    ImageParameter: (str,),
-}
+
+#: How many combinations of optional parts a template keeps ready.
+_MOST_VARIANTS = 64
 
 
 def draw_seed(largest: int) -> int:
@@ -80,10 +72,11 @@ class Template:
             check_workflow(own)
         except InvalidJob as error:
             raise ConfigurationError(f"template {manifest.name!r}: {error}") from error
-        if problem := _misfit(manifest, own):
+        if problem := misfit(manifest, own):
             raise ConfigurationError(f"template {manifest.name!r}: {problem}")
         self._text = json.dumps(own)
-        self._model_places = _model_places(manifest, own)
+        self._variants: dict[tuple[int, ...], str] = {(): self._text}
+        self._model_places = model_places(manifest, own)
 
     def __repr__(self) -> str:
         return f"Template({self.name!r})"
@@ -119,14 +112,11 @@ class Template:
             parameter.name: _resolve(parameter, (internal or {}) if parameter.internal else params, draw)
             for parameter in self.manifest.parameters
         }
-        images = _images(self.manifest, values)
-        off = [part for part in self.manifest.optional if optional.is_empty(values[part.parameter])]
-        workflow = self.workflow
+        workflow = self._without_empty_parts(values)
+        images = _images(self.manifest, values, workflow)
         for target, value in _put_in(self.manifest, values, images):
-            workflow[target.node]["inputs"][target.input] = value
-        workflow = optional.without(workflow, off)
-        loaded = {name: image for name, image in images.items() if _is_used(self.manifest, name, workflow)}
-        faces = [parameter.name for parameter in self.manifest.parameters if getattr(parameter, "needs_face", False)]
+            if target.node in workflow:
+                workflow[target.node]["inputs"][target.input] = value
         batch = values[self.manifest.batch_parameter] if self.manifest.batch_parameter else 1
         seeds = [values[parameter.name] for parameter in self.manifest.parameters if parameter.type == "seed"]
         return RenderedWorkflow(
@@ -134,9 +124,25 @@ class Template:
             params={name: values[name] for name in self._offered()},
             expected_images=self.manifest.images * batch,
             seed=seeds[0] if seeds else None,
-            images=tuple(loaded.values()),
-            faces=tuple(dict.fromkeys(loaded[name].name for name in faces if name in loaded)),
+            images=tuple(images.values()),
+            faces=tuple(dict.fromkeys(image.name for name, image in images.items() if self._needs_face(name))),
         )
+
+    def _without_empty_parts(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A copy of the workflow without the parts that these values leave out."""
+        parts = self.manifest.optional
+        off = tuple(number for number, part in enumerate(parts) if optional.is_empty(values[part.parameter]))
+        text = self._variants.get(off)
+        if text is None:
+            text = json.dumps(optional.without(self.workflow, [parts[number] for number in off]))
+            if len(self._variants) < _MOST_VARIANTS:
+                self._variants[off] = text
+        copied: dict[str, Any] = json.loads(text)
+        return copied
+
+    def _needs_face(self, name: str) -> bool:
+        parameter = self.manifest.parameter(name)
+        return isinstance(parameter, ImageParameter) and parameter.needs_face
 
     def with_models(
         self, rendered: Mapping[str, Any], models: Mapping[str, str]
@@ -212,12 +218,14 @@ def _resolve(parameter: Parameter, given: Mapping[str, Any], draw: Callable[[int
     return parameter.default_value
 
 
-def _images(manifest: Manifest, values: Mapping[str, Any]) -> dict[str, InputImage]:
-    """The images that are given, by the names of their parameters."""
+def _images(manifest: Manifest, values: Mapping[str, Any], workflow: Mapping[str, Any]) -> dict[str, InputImage]:
+    """The images that are given, and used by a node of the workflow, by the names of their parameters."""
     return {
         parameter.name: input_image(values[parameter.name], parameter.name)
         for parameter in manifest.parameters
-        if isinstance(parameter, ImageParameter) and values[parameter.name] != ""
+        if isinstance(parameter, ImageParameter)
+        and values[parameter.name] != ""
+        and any(target.node in workflow for target in parameter.targets)
     }
 
 
@@ -226,71 +234,10 @@ def _put_in(
 ) -> Iterator[tuple[Target, Any]]:
     """What goes into which input."""
     put = {parameter.name: parameter.put(values[parameter.name]) for parameter in manifest.parameters}
-    put |= {name: image.name for name, image in images.items()}
+    for name, image in images.items():
+        put[name] = image.name
     for parameter in manifest.parameters:
         for target in parameter.targets:
             yield target, put[parameter.name]
     for joined in manifest.joined:
         yield joined.target, joined.separator.join(filter(None, (str(put[name]) for name in joined.parameters)))
-
-
-def _is_used(manifest: Manifest, name: str, workflow: Mapping[str, Any]) -> bool:
-    """Whether a node that takes the parameter is in the rendered workflow."""
-    parameter = manifest.parameter(name)
-    return parameter is not None and any(target.node in workflow for target in parameter.targets)
-
-
-def _misfit(manifest: Manifest, workflow: Mapping[str, Any]) -> str | None:
-    """What in the manifest does not fit the workflow, or None."""
-    for parameter in manifest.parameters:
-        for target in parameter.targets:
-            if problem := _target_problem(parameter, target, workflow):
-                return f"parameter {parameter.name!r}: {problem}"
-    for joined in manifest.joined:
-        if problem := _input_problem("text", (str,), joined.target, workflow):
-            return f"joined: {problem}"
-    if problem := optional.misfit(manifest.optional, workflow):
-        return problem
-    if absent := [node for node in manifest.output_nodes if node not in workflow]:
-        return f"output node {absent[0]!r} is not in the workflow"
-    if different := set(manifest.nodes) ^ {node["class_type"] for node in workflow.values()}:
-        return f"nodes and workflow differ in {', '.join(sorted(different))}"
-    literals = {value for node in workflow.values() for value in node["inputs"].values() if isinstance(value, str)}
-    known = {model.file for model in manifest.models}
-    for rule in manifest.fallbacks:
-        if foreign := [file for file in rule.models or () if file not in known]:
-            return f"fallbacks: model file {foreign[0]!r} is not one of its models"
-    if unused := [model.file for model in manifest.models if not model.implied and model.file not in literals]:
-        return f"model file {unused[0]!r} is not in the workflow"
-    return None
-
-
-def _model_places(manifest: Manifest, workflow: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """The inputs that name a model file: node and name."""
-    files = {model.file for model in manifest.models}
-    return tuple(
-        (node_id, name)
-        for node_id, node in workflow.items()
-        for name, value in node["inputs"].items()
-        if isinstance(value, str) and value in files
-    )
-
-
-def _target_problem(parameter: Parameter, target: Target, workflow: Mapping[str, Any]) -> str | None:
-    return _input_problem(parameter.type, _JSON_TYPES.get(type(parameter)), target, workflow)
-
-
-def _input_problem(
-    kind: str, types: tuple[type, ...] | None, target: Target, workflow: Mapping[str, Any]
-) -> str | None:
-    if target.node not in workflow:
-        return f"node {target.node!r} is not in the workflow"
-    inputs = workflow[target.node]["inputs"]
-    if target.input not in inputs:
-        return f"node {target.node!r} has no input {target.input!r}"
-    current = inputs[target.input]
-    if is_link(current):
-        return f"input {target.input!r} of node {target.node!r} is a link to another node"
-    if types and not (isinstance(current, types) and isinstance(current, bool) == (types == (bool,))):
-        return f"input {target.input!r} of node {target.node!r} holds no {kind}"
-    return None
