@@ -82,6 +82,15 @@ def test_images_of_a_group_fill_the_parameters_in_their_order(served: Fleet) -> 
     assert [image["name"] for image in job_input["images"]] == [first, second]
 
 
+def test_a_second_image_is_no_mask(served: Fleet) -> None:
+    """Optional parameters are for those who mean them."""
+    paint_over = ryla_tasks.generate_image.s(template="inpaint", prompt="a door", steps=1)
+    chain(small(count=2), paint_over).delay().get(timeout=30)
+    *_, job_input = sent(served)
+    assert len(job_input["images"]) == 1
+    assert "LoadImageMask" not in classes(job_input)
+
+
 def test_too_few_images_are_said_by_the_parameter_that_has_none(served: Fleet) -> None:
     result = chain(small(), ryla_tasks.generate_image.s(template="face-swap-reactor")).delay()
     with pytest.raises(InvalidJob, match="face is required"):
