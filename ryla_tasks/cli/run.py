@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from ryla_tasks.cli.exits import Exit
 from ryla_tasks.cli.output import console, json_option, print_json
+from ryla_tasks.cli.params import asked_for, param_options, parse_json, read_json
 from ryla_tasks.errors import InvalidJob
 
 if TYPE_CHECKING:
@@ -56,36 +56,33 @@ def run() -> None:
 
 
 @run.command()
-@click.option("-p", "--prompt", help="The template's parameter `prompt`: what the image shows.")
+@param_options
 @click.option("--template", help="A workflow template.  [default: z-image-turbo, without --workflow]")
 @click.option(
     "--workflow",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A JSON file with a workflow in ComfyUI's API format, in place of a template.",
 )
-@click.option(
-    "--param",
-    "params",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A parameter of the template, as JSON or as plain text; may be repeated.",
-)
 @_common
 def image(
-    prompt: str | None, template: str | None, workflow: Path | None, params: tuple[str, ...], **common: Any
+    prompt: str | None,
+    params: tuple[str, ...],
+    images: tuple[str, ...],
+    template: str | None,
+    workflow: Path | None,
+    **common: Any,
 ) -> None:
     """Generate images from a template or a ComfyUI workflow.
 
     \b
     ryla run image -p "a lighthouse at dusk" --param width=768 --out pictures
+    ryla run image --template face-swap-reactor --image image=beach.jpg --image face=me.jpg
     """
     from ryla_tasks import generate_image
 
-    asked: dict[str, Any] = dict(_param(one) for one in params)
-    if prompt is not None:
-        asked["prompt"] = prompt
+    asked = asked_for(prompt, params, images)
     if workflow is not None:
-        asked["workflow"] = _json(workflow.read_text(encoding="utf-8"), f"--workflow {workflow}")
+        asked["workflow"] = read_json(workflow, "--workflow")
     if template is not None or workflow is None:
         asked["template"] = template or "z-image-turbo"
     _enqueue(generate_image, (), asked, **common)
@@ -115,7 +112,7 @@ def endpoint(name: str, job_input: str, **common: Any) -> None:
             text = Path(job_input[1:]).read_text(encoding="utf-8")
         except OSError as error:
             raise InvalidJob(f"--input: {error.filename}: {error.strerror}", field="input") from error
-    _enqueue(run_endpoint, (name, _json(text, "--input")), {}, **common)
+    _enqueue(run_endpoint, (name, parse_json(text, "--input")), {}, **common)
 
 
 def _enqueue(
@@ -158,20 +155,3 @@ def _wait(job: Job, timeout: float | None, out: Path | None, *, as_json: bool) -
     else:
         print_end(screen, record, files)
     click.get_current_context().exit(code)
-
-
-def _param(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--param")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
-def _json(text: str, what: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise InvalidJob(f"{what}: is not JSON: {error}", field=what) from error

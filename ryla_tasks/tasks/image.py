@@ -10,8 +10,9 @@ from typing import Any
 from ryla_tasks.errors import InvalidJob
 from ryla_tasks.settings import get_settings
 from ryla_tasks.tasks.plan import FallbackPlan, JobPlan
-from ryla_tasks.tasks.previous import input_images
+from ryla_tasks.tasks.previous import bind_images, input_images
 from ryla_tasks.workflows import (
+    InputImage,
     RenderedFallback,
     check_workflow,
     expected_images,
@@ -35,25 +36,31 @@ def generate_image(
     """Generate images with ComfyUI on the `image` endpoint.
 
     Give `template` with its parameters (`template="z-image-turbo", prompt="a cat"`), or `workflow`, a workflow in
-    ComfyUI's API format. `images` are input images for the workflow's LoadImage nodes, each
-    `{"name": ..., "image": <base64 or data URI>}`; those of a `previous` result in a chain come before them, named
-    `input_1.png` and so on. Besides, every job takes the options of `JobOptions`.
+    ComfyUI's API format. A template's images are parameters (`face={"url": "https://..."}`, `{"image": <base64>}`);
+    those that it requires and that are not given are taken from the `previous` result in a chain. A workflow of one's
+    own, or a template without such parameters, gets `images` for its LoadImage nodes, each `{"name": ...,
+    "image": <base64 or data URI>}`; those of a `previous` result come before them, named `input_1.png` and so on.
+    Besides, every job takes the options of `JobOptions`.
 
     Raises `InvalidJob` naming the field, `UnknownTemplate` among them.
     """
     if (workflow is None) == (template is None):
         raise InvalidJob("workflow: give either workflow, in ComfyUI's API format, or template", field="workflow")
-    given = [*input_images(previous), *images]
     if template is None:
-        return _from_workflow(workflow, given, params)
+        return _from_workflow(workflow, [*input_images(previous), *images], params)
     find = partial(get_template, folder=get_settings().templates_dir)
     chosen = find(template)
+    if any(parameter.type == "image" for parameter in chosen.manifest.parameters):
+        params = bind_images(chosen.manifest, params, previous)
+        given = list(images)
+    else:
+        given = [*input_images(previous), *images]
     # ComfyUI answers a prompt that it has seen before with the old file's name: each job gets a name of its own.
     internal = {"filename_prefix": f"ryla-{secrets.token_hex(8)}"}
     rendered = chosen.render_with(params, internal=internal)
     fallbacks = render_fallbacks(chosen, rendered, params, internal=internal, find=find)
     return JobPlan(
-        _input(rendered.workflow, given),
+        _input(rendered.workflow, given, rendered.images, rendered.faces),
         expected_images=rendered.expected_images,
         seed=rendered.seed,
         expected_run_s=chosen.manifest.expected_seconds,
@@ -67,7 +74,7 @@ def _plans(fallbacks: Sequence[RenderedFallback], images: list[Mapping[str, str]
     return tuple(
         FallbackPlan(
             JobPlan(
-                _input(one.workflow, images),
+                _input(one.workflow, images, one.images, one.faces),
                 expected_images=one.expected_images,
                 seed=one.seed,
                 expected_run_s=one.template.manifest.expected_seconds,
@@ -98,5 +105,24 @@ def _from_workflow(workflow: Any, images: list[Mapping[str, str]], params: Mappi
     )
 
 
-def _input(workflow: Mapping[str, Any], images: list[Mapping[str, str]]) -> dict[str, Any]:
-    return {"workflow": workflow, "images": images} if images else {"workflow": workflow}
+def _input(
+    workflow: Mapping[str, Any],
+    images: Sequence[Mapping[str, str]],
+    own: Sequence[InputImage] = (),
+    faces: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The GPU worker's input. `own` are the images of a template's parameters; in those named `faces` there must be
+    a face."""
+    job_input: dict[str, Any] = {"workflow": workflow}
+    if sent := [*images, *filter(None, (image.to_json() for image in own))]:
+        # The same image given twice has the same name twice, and is sent once.
+        job_input["images"] = list({_name(image): image for image in sent}.values())
+    if faces:
+        job_input["needs_face"] = list(faces)
+    return job_input
+
+
+def _name(image: Mapping[str, str]) -> str:
+    if not isinstance(image, Mapping) or not isinstance(name := image.get("name"), str) or not name:
+        raise InvalidJob('images: each must be {"name": ..., "image": <base64 or data URI>}', field="images")
+    return name

@@ -19,7 +19,7 @@ from ryla_tasks.workflows.parameters import (
 __all__ = ["carried", "mismatch"]
 
 #: Kinds of parameters whose values mean the same, so that one may stand for another.
-_ALIKE = ({"int", "float"}, {"text", "choice"}, {"bool"}, {"seed"})
+_ALIKE = ({"int", "float"}, {"text", "choice"}, {"bool"}, {"seed"}, {"image"})
 
 _TOLERANCE = 1e-6
 

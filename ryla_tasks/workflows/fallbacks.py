@@ -10,7 +10,9 @@ from ryla_tasks.errors import ConfigurationError, InvalidJob, UnknownTemplate
 from ryla_tasks.jobs.fallback import FallbackKind
 from ryla_tasks.jobs.falling_back import MOST_FALLBACKS
 from ryla_tasks.workflows.carrying import carried, mismatch
+from ryla_tasks.workflows.images import InputImage
 from ryla_tasks.workflows.manifest import FallbackRule
+from ryla_tasks.workflows.optional import is_empty
 from ryla_tasks.workflows.template import RenderedWorkflow, Template
 
 __all__ = ["RenderedFallback", "check_fallbacks", "render_fallbacks"]
@@ -32,6 +34,8 @@ class RenderedFallback:
     workflow: dict[str, Any] = field(repr=False)
     expected_images: int
     seed: int | None
+    images: tuple[InputImage, ...] = ()
+    faces: tuple[str, ...] = ()
     fallbacks: tuple[RenderedFallback, ...] = ()
 
 
@@ -75,11 +79,13 @@ def render_fallbacks(
 ) -> tuple[RenderedFallback, ...]:
     """The fallbacks of a template that was rendered with the parameters `given`; it has passed `check_fallbacks`.
 
-    One that is no help for these parameters is left out: another template that does not admit them, or other model
-    files where these parameters choose none of those that are exchanged.
+    One that is no help for these parameters is left out: another template that does not admit them, other model files
+    where these parameters choose none of those that are exchanged, or one that says so (`unless`).
     """
     found = []
     for rule in template.manifest.fallbacks:
+        if any(given.get(name) is not None and not is_empty(given[name]) for name in rule.unless):
+            continue
         if rule.template is None:
             found.append(_other_models(template, rendered, rule))
         else:
@@ -100,6 +106,8 @@ def _other_models(template: Template, rendered: RenderedWorkflow, rule: Fallback
         workflow,
         rendered.expected_images,
         rendered.seed,
+        rendered.images,
+        rendered.faces,
     )
 
 
@@ -128,5 +136,7 @@ def _other_template(
         again.workflow,
         again.expected_images,
         again.seed,
+        again.images,
+        again.faces,
         render_fallbacks(other, again, params, internal=internal, find=find),
     )

@@ -6,17 +6,20 @@ judges one value given by a caller. Values keep their JSON type: nothing is conv
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ryla_tasks.errors import InvalidJob
+from ryla_tasks.workflows.images import BadImage, input_image
 
 __all__ = [
     "MAX_DRAWN_SEED",
     "BoolParameter",
     "ChoiceParameter",
     "FloatParameter",
+    "ImageParameter",
     "IntParameter",
     "Parameter",
     "SeedParameter",
@@ -48,12 +51,13 @@ class Target(_Model):
 class _Parameter(_Model):
     """What all kinds have. A parameter is required or has a default, so that every render says what it used.
 
+    `targets` may be missing where the value goes elsewhere: into a joined text, or it switches an optional part.
     `internal` parameters are set by the library (a file name prefix for each job, say), not offered to users.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
     description: Annotated[str, Field(min_length=1)]
-    targets: Annotated[tuple[Target, ...], Field(min_length=1, strict=False)]
+    targets: Annotated[tuple[Target, ...], Field(strict=False)] = ()
     required: bool = False
     internal: bool = False
 
@@ -77,6 +81,10 @@ class _Parameter(_Model):
             raise InvalidJob(f"{self.name}: {_shown(value)} is not {self.allowed}", field=self.name)
         return value
 
+    def put(self, value: Any) -> Any:
+        """What goes into the workflow for an admitted value."""
+        return value
+
     @property
     def allowed(self) -> str:
         """What is admitted, in words that follow "is not"."""
@@ -87,19 +95,32 @@ class _Parameter(_Model):
 
 
 class TextParameter(_Parameter):
-    """Text, put in literally: quotes, braces and placeholders mean nothing."""
+    """Text, put in literally: quotes, braces and placeholders mean nothing. All of it must match `pattern`, if any."""
 
     type: Literal["text"]
     default: str | None = None
     min_length: Annotated[int, Field(ge=0)] = 0
     max_length: Annotated[int, Field(ge=1)] = 100_000
+    pattern: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_pattern(cls, values: Any) -> Any:
+        try:
+            re.compile(values.get("pattern") or "")
+        except (AttributeError, TypeError, re.error) as error:
+            raise ValueError(f"pattern: {error}") from None
+        return values
 
     @property
     def allowed(self) -> str:
-        return f"text of {self.min_length} to {self.max_length} characters"
+        matching = f" that match {self.pattern}" if self.pattern else ""
+        return f"text of {self.min_length} to {self.max_length} characters{matching}"
 
     def _admits(self, value: Any) -> bool:
-        return isinstance(value, str) and self.min_length <= len(value) <= self.max_length and _is_unicode(value)
+        if not isinstance(value, str) or not self.min_length <= len(value) <= self.max_length:
+            return False
+        return _is_unicode(value) and (self.pattern is None or re.fullmatch(self.pattern, value) is not None)
 
 
 class IntParameter(_Parameter):
@@ -176,11 +197,21 @@ class BoolParameter(_Parameter):
 
 
 class ChoiceParameter(_Parameter):
-    """One of a few values, each text or a number."""
+    """One of a few values, each text or a number. `values` says what is put in for each choice, if not itself."""
 
     type: Literal["choice"]
     choices: Annotated[tuple[str | int | float, ...], Field(min_length=1, strict=False)]
     default: str | int | float | None = None
+    values: dict[str, str | int | float] | None = None
+
+    @model_validator(mode="after")
+    def _check_values(self) -> Self:
+        if self.values is not None and self.values.keys() != set(self.choices):
+            raise ValueError(f"parameter {self.name!r}: values must have each of its choices, and nothing else")
+        return self
+
+    def put(self, value: Any) -> Any:
+        return value if self.values is None else self.values[value]
 
     @property
     def allowed(self) -> str:
@@ -191,8 +222,34 @@ class ChoiceParameter(_Parameter):
         return any(type(value) is type(choice) and value == choice for choice in self.choices)
 
 
+class ImageParameter(_Parameter):
+    """An image: `{"url": ...}`, `{"image": <base64 or data URI>}`, or the name of a file that the worker has or gets.
+
+    Its targets get the file name under which the image is sent. With the default "" it may be left out, which takes
+    an optional part. `needs_face` asks the worker to fail where it finds no face in it.
+    """
+
+    type: Literal["image"]
+    default: Literal[""] | None = None
+    needs_face: bool = False
+
+    @property
+    def allowed(self) -> str:
+        return 'an image: {"url": ...}, {"image": <base64>}, an artifact of a result, or a file name'
+
+    def accept(self, value: Any) -> Any:
+        """As for the others; an error says what is wrong with the image."""
+        if value == "" and self.default == "":
+            return value
+        try:
+            input_image(value, self.name)
+        except BadImage as error:
+            raise InvalidJob(f"{self.name}: {error}", field=self.name) from None
+        return value
+
+
 Parameter = Annotated[
-    TextParameter | IntParameter | FloatParameter | SeedParameter | BoolParameter | ChoiceParameter,
+    TextParameter | IntParameter | FloatParameter | SeedParameter | BoolParameter | ChoiceParameter | ImageParameter,
     Field(discriminator="type"),
 ]
 

@@ -9,7 +9,7 @@ import copy
 import difflib
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,28 +17,24 @@ from typing import Any
 from pydantic import ValidationError
 
 from ryla_tasks.errors import ConfigurationError, InvalidJob
+from ryla_tasks.workflows import optional
+from ryla_tasks.workflows.fitting import misfit, model_places
+from ryla_tasks.workflows.images import InputImage, input_image
 from ryla_tasks.workflows.manifest import Manifest
 from ryla_tasks.workflows.parameters import (
     MAX_DRAWN_SEED,
-    BoolParameter,
-    FloatParameter,
-    IntParameter,
+    ImageParameter,
     Parameter,
     SeedParameter,
     Target,
-    TextParameter,
 )
-from ryla_tasks.workflows.workflow import check_workflow, is_link
+from ryla_tasks.workflows.workflow import check_workflow
 
 __all__ = ["RenderedWorkflow", "Template", "draw_seed", "load_template"]
 
-_JSON_TYPES: dict[type, tuple[type, ...]] = {
-    TextParameter: (str,),
-    IntParameter: (int,),
-    SeedParameter: (int,),
-    FloatParameter: (int, float),
-    BoolParameter: (bool,),
-}
+
+#: How many combinations of optional parts a template keeps ready.
+_MOST_VARIANTS = 64
 
 
 def draw_seed(largest: int) -> int:
@@ -51,13 +47,16 @@ class RenderedWorkflow:
     """A workflow ready to send, and what went into it.
 
     `params` holds every parameter with the value used, defaults and a drawn seed included, but not the internal
-    ones; rendering again with them gives the same workflow. `seed` is None for a template without one.
+    ones; rendering again with them gives the same workflow. `seed` is None for a template without one. `images` are
+    to be sent along, `faces` the names of those in which there must be a face.
     """
 
     workflow: dict[str, Any] = field(repr=False)
     params: dict[str, Any] = field(repr=False)
     expected_images: int
     seed: int | None
+    images: tuple[InputImage, ...] = ()
+    faces: tuple[str, ...] = ()
 
 
 class Template:
@@ -73,10 +72,11 @@ class Template:
             check_workflow(own)
         except InvalidJob as error:
             raise ConfigurationError(f"template {manifest.name!r}: {error}") from error
-        if problem := _misfit(manifest, own):
+        if problem := misfit(manifest, own):
             raise ConfigurationError(f"template {manifest.name!r}: {problem}")
         self._text = json.dumps(own)
-        self._model_places = _model_places(manifest, own)
+        self._variants: dict[tuple[int, ...], str] = {(): self._text}
+        self._model_places = model_places(manifest, own)
 
     def __repr__(self) -> str:
         return f"Template({self.name!r})"
@@ -112,10 +112,11 @@ class Template:
             parameter.name: _resolve(parameter, (internal or {}) if parameter.internal else params, draw)
             for parameter in self.manifest.parameters
         }
-        workflow = self.workflow
-        for parameter in self.manifest.parameters:
-            for target in parameter.targets:
-                workflow[target.node]["inputs"][target.input] = values[parameter.name]
+        workflow = self._without_empty_parts(values)
+        images = _images(self.manifest, values, workflow)
+        for target, value in _put_in(self.manifest, values, images):
+            if target.node in workflow:
+                workflow[target.node]["inputs"][target.input] = value
         batch = values[self.manifest.batch_parameter] if self.manifest.batch_parameter else 1
         seeds = [values[parameter.name] for parameter in self.manifest.parameters if parameter.type == "seed"]
         return RenderedWorkflow(
@@ -123,7 +124,25 @@ class Template:
             params={name: values[name] for name in self._offered()},
             expected_images=self.manifest.images * batch,
             seed=seeds[0] if seeds else None,
+            images=tuple(images.values()),
+            faces=tuple(dict.fromkeys(image.name for name, image in images.items() if self._needs_face(name))),
         )
+
+    def _without_empty_parts(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A copy of the workflow without the parts that these values leave out."""
+        parts = self.manifest.optional
+        off = tuple(number for number, part in enumerate(parts) if optional.is_empty(values[part.parameter]))
+        text = self._variants.get(off)
+        if text is None:
+            text = json.dumps(optional.without(self.workflow, [parts[number] for number in off]))
+            if len(self._variants) < _MOST_VARIANTS:
+                self._variants[off] = text
+        copied: dict[str, Any] = json.loads(text)
+        return copied
+
+    def _needs_face(self, name: str) -> bool:
+        parameter = self.manifest.parameter(name)
+        return isinstance(parameter, ImageParameter) and parameter.needs_face
 
     def with_models(
         self, rendered: Mapping[str, Any], models: Mapping[str, str]
@@ -136,7 +155,9 @@ class Template:
         exchanged: dict[str, str] = {}
         workflow = dict(rendered)
         for node_id, name in self._model_places:
-            node = workflow[node_id]
+            node = workflow.get(node_id)
+            if node is None:
+                continue
             file = node["inputs"][name]
             if isinstance(file, str) and file in models:
                 exchanged[file] = models[file]
@@ -197,47 +218,26 @@ def _resolve(parameter: Parameter, given: Mapping[str, Any], draw: Callable[[int
     return parameter.default_value
 
 
-def _misfit(manifest: Manifest, workflow: Mapping[str, Any]) -> str | None:
-    """What in the manifest does not fit the workflow, or None."""
+def _images(manifest: Manifest, values: Mapping[str, Any], workflow: Mapping[str, Any]) -> dict[str, InputImage]:
+    """The images that are given, and used by a node of the workflow, by the names of their parameters."""
+    return {
+        parameter.name: input_image(values[parameter.name], parameter.name)
+        for parameter in manifest.parameters
+        if isinstance(parameter, ImageParameter)
+        and values[parameter.name] != ""
+        and any(target.node in workflow for target in parameter.targets)
+    }
+
+
+def _put_in(
+    manifest: Manifest, values: Mapping[str, Any], images: Mapping[str, InputImage]
+) -> Iterator[tuple[Target, Any]]:
+    """What goes into which input."""
+    put = {parameter.name: parameter.put(values[parameter.name]) for parameter in manifest.parameters}
+    for name, image in images.items():
+        put[name] = image.name
     for parameter in manifest.parameters:
         for target in parameter.targets:
-            if problem := _target_problem(parameter, target, workflow):
-                return f"parameter {parameter.name!r}: {problem}"
-    if absent := [node for node in manifest.output_nodes if node not in workflow]:
-        return f"output node {absent[0]!r} is not in the workflow"
-    if different := set(manifest.nodes) ^ {node["class_type"] for node in workflow.values()}:
-        return f"nodes and workflow differ in {', '.join(sorted(different))}"
-    literals = {value for node in workflow.values() for value in node["inputs"].values() if isinstance(value, str)}
-    known = {model.file for model in manifest.models}
-    for rule in manifest.fallbacks:
-        if foreign := [file for file in rule.models or () if file not in known]:
-            return f"fallbacks: model file {foreign[0]!r} is not one of its models"
-    if unused := [model.file for model in manifest.models if model.file not in literals]:
-        return f"model file {unused[0]!r} is not in the workflow"
-    return None
-
-
-def _model_places(manifest: Manifest, workflow: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """The inputs that name a model file: node and name."""
-    files = {model.file for model in manifest.models}
-    return tuple(
-        (node_id, name)
-        for node_id, node in workflow.items()
-        for name, value in node["inputs"].items()
-        if isinstance(value, str) and value in files
-    )
-
-
-def _target_problem(parameter: Parameter, target: Target, workflow: Mapping[str, Any]) -> str | None:
-    if target.node not in workflow:
-        return f"node {target.node!r} is not in the workflow"
-    inputs = workflow[target.node]["inputs"]
-    if target.input not in inputs:
-        return f"node {target.node!r} has no input {target.input!r}"
-    current = inputs[target.input]
-    if is_link(current):
-        return f"input {target.input!r} of node {target.node!r} is a link to another node"
-    types = _JSON_TYPES.get(type(parameter))
-    if types and not (isinstance(current, types) and isinstance(current, bool) == (types == (bool,))):
-        return f"input {target.input!r} of node {target.node!r} holds no {parameter.type}"
-    return None
+            yield target, put[parameter.name]
+    for joined in manifest.joined:
+        yield joined.target, joined.separator.join(filter(None, (str(put[name]) for name in joined.parameters)))

@@ -7,11 +7,11 @@ a link being `[node id, output number]`.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeGuard
 
 from ryla_tasks.errors import InvalidJob
 
-__all__ = ["check_workflow", "find_seed", "is_link", "model_files"]
+__all__ = ["check_workflow", "find_seed", "is_link", "is_model_file", "model_files"]
 
 #: The endings of the files that ComfyUI's loaders take (folder_paths.supported_pt_extensions, and those of node packs).
 _MODEL_ENDINGS = (".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl", ".onnx", ".gguf")
@@ -56,8 +56,12 @@ def check_workflow(workflow: Any) -> None:
 def model_files(workflow: dict[str, Any]) -> tuple[str, ...]:
     """The model files that a checked workflow names in its inputs, each once, in order."""
     values = (value for node in workflow.values() for value in node["inputs"].values())
-    named = (value for value in values if isinstance(value, str) and value.lower().endswith(_MODEL_ENDINGS))
-    return tuple(dict.fromkeys(named))
+    return tuple(dict.fromkeys(value for value in values if is_model_file(value)))
+
+
+def is_model_file(value: Any) -> TypeGuard[str]:
+    """Whether an input's value is named like a model file."""
+    return isinstance(value, str) and value.lower().endswith(_MODEL_ENDINGS)
 
 
 def find_seed(workflow: dict[str, Any]) -> int | None:
@@ -85,8 +89,9 @@ def _followed(workflow: dict[str, Any], value: Any) -> Any:
 def _refuse_other_formats(workflow: dict[str, Any]) -> None:
     if isinstance(workflow.get("nodes"), list) and "links" in workflow:
         raise InvalidJob(
-            "workflow: this is the editor's format; export it from ComfyUI with 'Save (API Format)' "
-            "(newer versions: 'Export (API)') and give that",
+            "workflow: this is the format in which ComfyUI's editor saves, which cannot be run. Open it in ComfyUI and "
+            "choose 'Workflow > Export (API)'; in older versions switch on 'Enable Dev mode Options' in the settings, "
+            "then 'Save (API Format)'. Give the file that this writes",
             field="workflow",
         )
     for name in ("prompt", "workflow"):

@@ -9,7 +9,20 @@ from typing import Any
 from ..config import EndpointConfig
 from .base import ProgramError
 
-__all__ = ["refuse_what_is_missing"]
+__all__ = ["preflight", "refuse_what_is_missing"]
+
+
+def preflight(workflow: Mapping[str, Any], config: EndpointConfig) -> dict[str, Any]:
+    """What the ComfyUI worker of this project answers to `{"workflow": ..., "check": true}`: nothing is run."""
+    nodes = [node for node in workflow.values() if isinstance(node, Mapping)]
+    values = [value for node in nodes for value in dict(node.get("inputs") or {}).values()]
+    missing_nodes = [node["class_type"] for node in nodes if node.get("class_type") in config.missing_nodes]
+    missing_models = [value for value in values if isinstance(value, str) and value in config.missing_models]
+    return {
+        "ok": not (missing_nodes or missing_models),
+        "missing_nodes": list(dict.fromkeys(missing_nodes)),
+        "missing_models": list(dict.fromkeys(missing_models)),
+    }
 
 
 def refuse_what_is_missing(workflow: Mapping[str, Any], config: EndpointConfig) -> None:

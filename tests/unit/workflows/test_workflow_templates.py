@@ -106,7 +106,7 @@ def test_rendering_changes_the_targets_and_nothing_else(params: dict[str, Any]) 
 @given(prompts, st.integers(0, 2**64 - 1), st.integers(4, 128), st.integers(1, 8))
 def test_the_built_in_template_too(prompt: str, seed: int, sixteens: int, count: int) -> None:
     subject = get_template("z-image-turbo")
-    source = subject.workflow
+    source = subject.render(prompt="x", seed=0).workflow
     rendered = subject.render(prompt=prompt, seed=seed, width=sixteens * 16, count=count)
     assert (rendered.seed, rendered.expected_images) == (seed, count)
     assert rendered.workflow["5"]["inputs"]["text"] == prompt
@@ -117,7 +117,7 @@ def test_the_built_in_template_too(prompt: str, seed: int, sixteens: int, count:
         if rendered.workflow[node]["inputs"][key] != source[node]["inputs"][key]
     }
     assert changed <= {("5", "text"), ("7", "width"), ("7", "batch_size"), ("8", "seed")}
-    assert subject.workflow == source
+    assert rendered.workflow.keys() == source.keys()
 
 
 @given(
@@ -288,7 +288,7 @@ def test_an_unknown_template_lists_the_names_with_a_hint(tmp_path: Path) -> None
         get_template("z-imagturbo", tmp_path)
     assert caught.value.field == "template"
     assert "did you mean 'z-image-turbo'?" in str(caught.value)
-    assert "sample, z-image-turbo" in str(caught.value)
+    assert "sample, sdxl, z-image-danrisi, z-image-turbo" in str(caught.value)
     wrong: Any
     for wrong in ("../builtin/z-image-turbo", "", None, ["z-image-turbo"]):
         with pytest.raises(UnknownTemplate):
@@ -300,7 +300,8 @@ def test_the_users_folder_adds_and_goes_first(tmp_path: Path) -> None:
     write(tmp_path / "z-image-turbo", own)
     write(tmp_path / "sample", manifest())
     (tmp_path / "notes").mkdir()
-    assert [found.name for found in list_templates(tmp_path)] == ["sample", "z-image-turbo"]
+    names = [found.name for found in list_templates()]
+    assert [found.name for found in list_templates(tmp_path)] == sorted(["sample", *names])
     assert get_template("z-image-turbo", tmp_path).manifest.title == "Mine"
     assert get_template("z-image-turbo").manifest.title == "Z-Image-Turbo"
     with pytest.raises(ConfigurationError, match="does not exist"):
