@@ -23,10 +23,10 @@ from .counters import LOST, CounterSnapshot
 from .directives import Directives
 from .faults import Answer, CallWebhook, Delay, Fault, FaultView, LoseAnswer, Outdated
 from .jobs import JobStatus
-from .operations import Operation
+from .operations import Operation, WorkerOperation
 from .programs import Program, ProgramError, Work
 from .server import Simulator
-from .views import EndpointView, JobView
+from .views import EndpointView, JobView, WorkerView
 
 __all__ = [
     "DEFAULT_KEY",
@@ -55,5 +55,7 @@ __all__ = [
     "SimulatorClient",
     "SimulatorConfig",
     "Work",
+    "WorkerOperation",
     "WorkerStart",
+    "WorkerView",
 ]

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from hmac import compare_digest
 from itertools import islice
+from typing import Any
 
 from aiohttp import web
 
 from .clock import Clock
 from .counters import LOST
-from .faults import Answer, Outdated, Strike
+from .faults import Strike
 from .hosting import HostedEndpoint
 from .jobs import JobStatus, SimJob
 from .operations import METHODS, PAYLOAD_BYTES, Operation
-from .replies import Refusal, encode, read_body, reply
+from .replies import Refusal, authorized, encode, read_body, reply
+from .striking import ERRORS, answer_with
 from .submissions import read_submission
 
 __all__ = ["RunPodApi"]
 
 _JOB_OPERATIONS = frozenset({Operation.STATUS, Operation.STREAM, Operation.CANCEL, Operation.RETRY})
 _RETRYABLE = frozenset({JobStatus.FAILED, JobStatus.TIMED_OUT})
-_ERRORS = {401: "unauthorized", 404: "job not found", 429: "too many requests"}
 _HOLD_MS = (1_000, 300_000)
 _SYNC_HOLD_MS = 90_000
 _STREAM_HOLD_MS = 10_000
@@ -34,7 +33,7 @@ class RunPodApi:
     def __init__(self, clock: Clock, endpoints: Mapping[str, HostedEndpoint], keys: Collection[str]) -> None:
         self._clock = clock
         self._endpoints = endpoints
-        self._keys = [key.encode() for key in keys]
+        self._keys = keys
         self._serve: dict[Operation, Callable[[_Call], Awaitable[web.Response]]] = {
             Operation.RUN: self._run,
             Operation.RUNSYNC: self._runsync,
@@ -74,32 +73,16 @@ class RunPodApi:
         return _Call(request, endpoint, op, parts[2] if op in _JOB_OPERATIONS else None)
 
     async def _answer(self, call: _Call) -> web.Response:
-        if not self._authorized(call.request):
-            return Refusal(401, _ERRORS[401]).response()
+        if not authorized(call.request, self._keys):
+            return Refusal(401, ERRORS[401]).response()
         now = call.endpoint.advance()
         if not call.endpoint.admit(call.op, now):
-            return Refusal(429, _ERRORS[429]).response()
+            return Refusal(429, ERRORS[429]).response()
         try:
-            return await self._answer_with_faults(call)
+            strike = call.strike()
+            return await answer_with(strike, call.request, self._clock, lambda: self._carry_out(call), call.outdated)
         finally:
             call.endpoint.leave(call.op)
-
-    def _authorized(self, request: web.BaseRequest) -> bool:
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        given = key.strip().encode()
-        return scheme.lower() == "bearer" and any(compare_digest(given, known) for known in self._keys)
-
-    async def _answer_with_faults(self, call: _Call) -> web.Response:
-        strike = call.strike()
-        if strike is None:
-            return await self._carry_out(call)
-        if strike.carried_out:
-            response = await self._carry_out(call)
-        else:
-            response = web.Response()
-        if strike.delay_s:
-            await asyncio.sleep(self._clock.real(strike.delay_s))
-        return _false_answer(call, strike, response)
 
     async def _carry_out(self, call: _Call) -> web.Response:
         try:
@@ -148,8 +131,7 @@ class RunPodApi:
         while job.live and job.chunks_ready(now := call.endpoint.advance()) <= job.chunks_read and now < until:
             await call.endpoint.changed(job, min(until - now, job.next_chunk_in(now)))
         ready = job.chunks_ready(call.endpoint.advance())
-        chunks = job.execution.chunks if job.execution is not None else ()
-        fresh = [{"output": chunk} for chunk in islice(chunks, job.chunks_read, ready)]
+        fresh = [{"output": chunk} for chunk in islice(job.chunks, job.chunks_read, ready)]
         job.chunks_read = max(ready, job.chunks_read)
         return reply({"status": job.status.value, "stream": fresh})
 
@@ -189,13 +171,18 @@ class _Call:
         """The job in the URL; `Refusal` 404 after its retention and its ttl, as for one that never was."""
         job = self.endpoint.find(self.job_id or "")
         if job is None:
-            raise Refusal(404, _ERRORS[404])
+            raise Refusal(404, ERRORS[404])
         return job
 
     def strike(self) -> Strike | None:
         """What goes wrong with it."""
         job = None if self.job_id is None else self.endpoint.find(self.job_id)
         return self.endpoint.faults.strike(self.op, self.job_id, ended=job is not None and not job.live)
+
+    def outdated(self, fraction: float) -> dict[str, Any] | None:
+        """What was said of its job when that ran."""
+        job = self.endpoint.find(self.job_id or "")
+        return None if job is None else job.outdated_fields(fraction)
 
     def hold_s(self, default_ms: int) -> float:
         """`?wait=` in seconds."""
@@ -206,19 +193,3 @@ class _Call:
         if not text.isdigit() or not low <= int(text) <= high:
             raise Refusal(400, f"wait must be from {low} to {high} milliseconds")
         return int(text) / 1000
-
-
-def _false_answer(call: _Call, strike: Strike, response: web.Response) -> web.Response:
-    fault = strike.reply
-    if fault is None:
-        return response
-    if isinstance(fault, Answer):
-        headers = {} if fault.retry_after is None else {"Retry-After": f"{fault.retry_after:g}"}
-        usual = {"error": _ERRORS.get(fault.status, f"simulated {fault.status}")}
-        return reply(encode(usual) if fault.body is None else fault.body.encode(), fault.status, headers)
-    if isinstance(fault, Outdated):
-        job = call.endpoint.find(call.job_id or "")  # it may be gone since, where the answer was held back
-        return response if job is None else reply(job.outdated_fields(fault.fraction))
-    if call.request.transport is not None:
-        call.request.transport.close()
-    return response

@@ -29,7 +29,6 @@ class RunningSimulator(SimulatorClient):
 
     def __init__(self, config: SimulatorConfig, programs: Mapping[str, Program] | None = None) -> None:
         self._simulator = Simulator(config, programs)
-        self.key = config.keys[0]
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._started = threading.Event()
@@ -40,7 +39,7 @@ class RunningSimulator(SimulatorClient):
         if self._failure is not None:
             self._thread.join()
             raise self._failure
-        super().__init__(self._simulator.url)
+        super().__init__(self._simulator.url, key=config.keys[0])
 
     def now(self) -> float:
         """Simulated seconds since the start."""

@@ -10,16 +10,18 @@ import requests
 from pydantic import TypeAdapter
 
 from ..errors import NotConnected, RequestRejected
-from .config import EndpointConfig
+from .config import DEFAULT_KEY, EndpointConfig
 from .counters import CounterSnapshot
 from .faults import AnyFault, FaultView
-from .views import EndpointView, JobView
+from .joining import worker_environment
+from .views import EndpointView, JobView, WorkerView
 
 __all__ = ["EndpointClient", "SimulatorClient"]
 
 _ENDPOINTS = TypeAdapter(list[EndpointView])
 _FAULTS = TypeAdapter(list[FaultView])
 _JOBS = TypeAdapter(list[JobView])
+_WORKERS = TypeAdapter(list[WorkerView])
 
 
 class SimulatorClient:
@@ -29,8 +31,9 @@ class SimulatorClient:
     refuses (an unknown endpoint, a setting out of range).
     """
 
-    def __init__(self, url: str, timeout_s: float = 10.0) -> None:
+    def __init__(self, url: str, timeout_s: float = 10.0, key: str = DEFAULT_KEY) -> None:
         self.url = url.rstrip("/")
+        self.key = key
         self._timeout_s = timeout_s
 
     @property
@@ -54,6 +57,15 @@ class SimulatorClient:
         """Open one more endpoint."""
         self.call("POST", "/simulator/endpoints", config.model_dump(mode="json"))
         return self.endpoint(config.endpoint_id)
+
+    def worker_env(self, endpoint_id: str, worker_id: str) -> dict[str, str]:
+        """The environment that lets an unmodified worker on the `runpod` SDK join an endpoint (`joined`).
+
+            subprocess.Popen([sys.executable, "handler.py"], env={**os.environ, **sim.worker_env("ep", "gpu-1")})
+
+        The SDK pings from a process of its own: start the worker in a session of its own and end the whole group.
+        """
+        return worker_environment(self.base_url, self.endpoint(endpoint_id).view().config, worker_id, self.key)
 
     def reset(self) -> None:
         """Forget all jobs and counters; endpoints keep their settings."""
@@ -104,6 +116,10 @@ class EndpointClient:
     def job(self, remote_id: str) -> JobView:
         """One job, with its input."""
         return JobView.model_validate_json(self._simulator.call("GET", f"{self._path}/jobs/{remote_id}").content)
+
+    def workers(self) -> list[WorkerView]:
+        """The real processes that have joined it."""
+        return _WORKERS.validate_json(self._simulator.call("GET", f"{self._path}/workers").content)
 
     def faults(self) -> list[FaultView]:
         return _FAULTS.validate_json(self._simulator.call("GET", f"{self._path}/faults").content)

@@ -42,6 +42,15 @@ class EndpointConfig(BaseModel):
     gpu: str = "NVIDIA GeForce RTX 4090"
     price_per_s: float = Field(0.00031, ge=0)
 
+    joined: bool = False
+    """No simulated workers: jobs wait for real processes that join it, each a worker on the `runpod` SDK. `program`,
+    `workers_max` and the scaler mean nothing then, and a worker that had no job for `idle_timeout_s` costs nothing."""
+    ping_interval_s: int = Field(10, ge=1)
+    """Joined workers: how often they are told to ping, in real seconds; the SDK knows whole ones only."""
+    lease_s: float = Field(40.0, gt=0)
+    """Joined workers: real seconds without a ping after which a worker is lost, and with pings that do not name a job
+    after which its worker does not have it. RunPod's number is not published; 42 s were captured."""
+
     workers_min: int = Field(0, ge=0)
     workers_max: int = Field(3, ge=0)
     cold_start_s: float = Field(20.0, ge=0)
@@ -79,6 +88,11 @@ class EndpointConfig(BaseModel):
     bill_initializing: bool = False
     """Whether a cold start is billed: RunPod's docs say no, its captured bills say yes."""
     faults: tuple[Fault, ...] = ()
+
+    @property
+    def runs(self) -> str:
+        """What its workers run, in a word."""
+        return "joined" if self.joined else self.program
 
     @model_validator(mode="after")
     def _workers_in_order(self) -> Self:

@@ -14,7 +14,7 @@ from .config import EndpointConfig
 from .faults import FaultView, parse_fault
 from .hosting import HostedEndpoint
 from .replies import Refusal, read_body, reply
-from .views import EndpointView, JobView, view_endpoint, view_job
+from .views import EndpointView, JobView, WorkerView, view_endpoint, view_job, view_workers
 
 if TYPE_CHECKING:
     from .server import Simulator
@@ -26,6 +26,7 @@ _BODY_BYTES = 64 * 1024 * 1024
 _ENDPOINTS = TypeAdapter(list[EndpointView])
 _FAULTS = TypeAdapter(list[FaultView])
 _JOBS = TypeAdapter(list[JobView])
+_WORKERS = TypeAdapter(list[WorkerView])
 
 _Handler = Callable[[web.BaseRequest, list[str]], Awaitable[web.Response]]
 
@@ -42,6 +43,7 @@ class ControlApi:
     GET    /simulator/endpoints/{id}/counters            CounterSnapshot
     GET    /simulator/endpoints/{id}/jobs                [JobView]
     GET    /simulator/endpoints/{id}/jobs/{job}          JobView, with its input
+    GET    /simulator/endpoints/{id}/workers             [WorkerView], those that joined
     GET    /simulator/endpoints/{id}/faults              [FaultView]
     POST   /simulator/endpoints/{id}/faults              Fault -> {"number"}
     DELETE /simulator/endpoints/{id}/faults              takes all away
@@ -60,6 +62,7 @@ class ControlApi:
             ("DELETE", ""): self._remove,
             ("GET", "counters"): self._counters,
             ("GET", "jobs"): self._jobs,
+            ("GET", "workers"): self._workers,
             ("GET", "faults"): self._faults,
             ("POST", "faults"): self._add_fault,
             ("DELETE", "faults"): self._clear_faults,
@@ -141,6 +144,9 @@ class ControlApi:
         if job is None:
             raise Refusal(404, f"endpoint {parts[1]!r} has no job {parts[3]!r}")
         return _shown(view_job(parts[1], job, whole=True))
+
+    async def _workers(self, _: web.BaseRequest, parts: list[str]) -> web.Response:
+        return reply(_WORKERS.dump_json(view_workers(self._find(parts))))
 
     async def _faults(self, _: web.BaseRequest, parts: list[str]) -> web.Response:
         return reply(_FAULTS.dump_json(self._find(parts).faults.view()))

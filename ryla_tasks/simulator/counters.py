@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from .jobs import JobStatus
-from .operations import Operation
+from .operations import Operation, WorkerOperation
 
 __all__ = ["LOST", "CounterSnapshot", "Counters"]
 
@@ -52,7 +52,7 @@ class Counters:
     accepted_by: Counter[str] = field(default_factory=Counter)
     starts_by: Counter[str] = field(default_factory=Counter)
     ended: Counter[JobStatus] = field(default_factory=Counter)
-    calls: defaultdict[Operation, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    calls: defaultdict[Operation | WorkerOperation, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
 
     def accept(self, correlation_id: str | None) -> None:
         self.accepted += 1
@@ -64,7 +64,7 @@ class Counters:
         if correlation_id is not None:
             self.starts_by[correlation_id] += 1
 
-    def call(self, op: Operation, code: int) -> None:
+    def call(self, op: Operation | WorkerOperation, code: int) -> None:
         self.calls[op][code] += 1
 
     def snapshot(self, billable_seconds: float, price_per_s: float) -> CounterSnapshot:

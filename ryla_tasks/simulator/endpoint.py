@@ -10,7 +10,8 @@ from random import Random
 from .config import EndpointConfig, ScalerType
 from .counters import Counters
 from .fleet import Fleet, GpuWorker
-from .jobs import JobStatus, SimJob
+from .jobs import JobStatus, Report, SimJob
+from .joined import JoinedWorkers
 from .programs.base import End, Program, plan_execution
 from .schedule import Schedule
 
@@ -21,10 +22,11 @@ class Endpoint:
     """Whoever calls a method passes the time, and calls `advance` first.
 
     Everything that happens between two calls is worked out then, each event at its own time, so ten thousand jobs
-    in flight cost nothing while nobody asks. `on_change` hears of each job that started or ended.
+    in flight cost nothing while nobody asks. `on_change` hears of each job that started or ended, `on_queued` that
+    there is one more in the queue. `time_scale` matters to joined workers, which live in real time.
     """
 
-    def __init__(self, config: EndpointConfig, program: Program, random: Random) -> None:
+    def __init__(self, config: EndpointConfig, program: Program, random: Random, *, time_scale: float = 1.0) -> None:
         self.config = config
         self.program = program
         self.counters = Counters()
@@ -32,6 +34,8 @@ class Endpoint:
         self.on_change: Callable[[SimJob], None] = lambda _: None
         self.schedule = Schedule()
         self.fleet = Fleet(config, self.schedule, random)
+        self.on_queued: Callable[[], None] = lambda: None
+        self.joined = JoinedWorkers(self, time_scale) if config.joined else None
         self._queue: OrderedDict[str, SimJob] = OrderedDict()
         self._workers: dict[str, GpuWorker] = {}  # by the job that each runs
         self._overdue = 0
@@ -105,7 +109,9 @@ class Endpoint:
         }
 
     def _settle(self, now: float) -> None:
-        """Give jobs to idle workers, then ask for workers."""
+        """Give jobs to idle workers, then ask for workers. Those that have joined ask themselves."""
+        if self.joined is not None:
+            return
         while self._queue and (worker := self.fleet.take(now)) is not None:
             self._start(self._queue[next(iter(self._queue))], worker, now)
         missing = min(self._wanted(), self.config.workers_max) - self.fleet.alive
@@ -128,7 +134,7 @@ class Endpoint:
         job.status = JobStatus.IN_QUEUE
         job.generation += 1
         job.queued_at, job.started_at, job.delay_ms, job.worker_id = now, None, None, None
-        job.execution, job.chunks_read = None, 0
+        job.execution, job.report, job.chunks_read = None, None, 0
         self._queue[job.id] = job
         if first:
             self._queue.move_to_end(job.id, last=False)
@@ -137,6 +143,7 @@ class Endpoint:
             self._scaling_queued += 1
             if self.config.scaler is ScalerType.QUEUE_DELAY:
                 self.schedule.at(now + self.config.queue_delay_s, self._waited, job)
+        self.on_queued()
 
     def _dequeue(self, job: SimJob) -> None:
         del self._queue[job.id]
@@ -150,6 +157,33 @@ class Endpoint:
         job.overdue = True
         self._overdue += 1
 
+    def give_to_joined(self, worker: GpuWorker, now: float) -> SimJob | None:
+        """Hand the first queued job to a joined worker."""
+        if not self._queue:
+            return None
+        job = self._queue[next(iter(self._queue))]
+        self._start(job, worker, now)
+        return job
+
+    def finish_joined(self, job: SimJob, status: JobStatus, now: float, *, error: str | None = None) -> None:
+        """A joined worker is done with its job."""
+        job.error = error
+        self._end(job, status, now)
+
+    def redispatch(self, job: SimJob, now: float) -> None:
+        """Its worker is gone: the platform gives the job to another, up to a limit.
+
+        Captured live: `retries` 1, the delay time starting anew, and in the end "job timed out after 1 retries".
+        """
+        self._workers.pop(job.id, None)
+        if job.retries >= self.config.redispatch_limit:
+            job.error = f"job timed out after {job.retries} retries"
+            self._end(job, JobStatus.FAILED, now)
+            return
+        job.retries += 1
+        self.counters.redispatches += 1
+        self._enqueue(job, now, first=True)
+
     def _start(self, job: SimJob, worker: GpuWorker, now: float) -> None:
         self._dequeue(job)
         self._workers[job.id] = worker
@@ -158,13 +192,16 @@ class Endpoint:
         job.generation += 1
         job.started_at, job.worker_id = now, worker.id
         job.delay_ms = round((now - job.queued_at) * 1000)
-        job.execution = plan_execution(self.program, job.input, self.config, earlier_runs=job.runs)
-        job.runs += 1
         endings: list[tuple[float, Callable[[SimJob, float], None]]] = [
-            (now + job.execution.end_after_s, self._finish),
             (now + job.execution_timeout_s, self._timeout),
             (job.dies_at, self._ttl_over),
         ]
+        if self.joined is not None:
+            job.report = Report()
+        else:
+            job.execution = plan_execution(self.program, job.input, self.config, earlier_runs=job.runs)
+            endings.insert(0, (now + job.execution.end_after_s, self._finish))
+        job.runs += 1
         time, action = min(endings, key=lambda ending: ending[0])
         self.schedule.at(time, action, job)
         self.on_change(job)
@@ -174,26 +211,13 @@ class Endpoint:
         if execution is None:  # only a running job has this event
             return
         if execution.end is End.CRASH:
-            self._crash(job, now)
+            self.fleet.lose(self._workers[job.id], now)
+            self.redispatch(job, now)
         elif execution.end is End.FAILED:
             job.error = execution.error
             self._end(job, JobStatus.FAILED, now)
         else:
             self._end(job, JobStatus.COMPLETED, now)
-
-    def _crash(self, job: SimJob, now: float) -> None:
-        """The worker died: the platform gives the job to another, up to a limit.
-
-        Captured live: `retries` 1, the delay time starting anew, and in the end "job timed out after 1 retries".
-        """
-        self.fleet.lose(self._workers.pop(job.id), now)
-        if job.retries >= self.config.redispatch_limit:
-            job.error = f"job timed out after {job.retries} retries"
-            self._end(job, JobStatus.FAILED, now)
-            return
-        job.retries += 1
-        self.counters.redispatches += 1
-        self._enqueue(job, now, first=True)
 
     def _timeout(self, job: SimJob, now: float) -> None:
         job.error = "executionTimeout exceeded"  # RunPod's own words are not published
@@ -210,7 +234,10 @@ class Endpoint:
         if job.status is JobStatus.IN_QUEUE:
             self._dequeue(job)
         elif (worker := self._workers.pop(job.id, None)) is not None:
-            self.fleet.release(worker, now)
+            if self.joined is not None:
+                self.joined.ended(worker.id, job.id)
+            else:
+                self.fleet.release(worker, now)
         job.status = status
         job.generation += 1
         job.ended_at = now

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from .operations import Operation
+from .operations import Operation, WorkerOperation
 
 __all__ = [
     "Answer",
@@ -46,7 +46,8 @@ class _FaultBase(BaseModel):
 class _CallFault(_FaultBase):
     """A fault of the calls of one operation, or of all."""
 
-    op: Operation | Literal["*"] = "*"
+    op: Operation | WorkerOperation | Literal["*"] = "*"
+    """"*" is every operation of a client; those of joined workers are struck by their name only."""
 
 
 class LoseAnswer(_CallFault):
@@ -175,7 +176,7 @@ class FaultPlan:
     def view(self) -> list[FaultView]:
         return [FaultView(number=armed.number, fault=armed.fault, struck=armed.struck) for armed in self._armed]
 
-    def strike(self, op: Operation, remote_id: str | None, *, ended: bool = False) -> Strike | None:
+    def strike(self, op: Operation | WorkerOperation, remote_id: str | None, *, ended: bool = False) -> Strike | None:
         """Decide one call; `ended` says that the job which it is about has. The first fault with a false answer wins;
         those after it do not see the call."""
         delay = 0.0
@@ -187,7 +188,7 @@ class FaultPlan:
                 case Outdated():
                     if op is not Operation.STATUS or not ended:
                         continue
-                case _ if fault.op not in ("*", op):
+                case _ if fault.op != op and (fault.op != "*" or isinstance(op, WorkerOperation)):
                     continue
             if not armed.strikes(remote_id, self.random):
                 continue

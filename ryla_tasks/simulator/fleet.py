@@ -103,9 +103,30 @@ class Fleet:
         self._become(worker, WorkerState.RUNNING, now)
         return worker
 
+    def join(self, worker_id: str, now: float) -> GpuWorker:
+        """A real process came by itself: it is here, without a cold start."""
+        worker = GpuWorker(worker_id, WorkerState.GONE)
+        self._workers[worker_id] = worker
+        self.release(worker, now)
+        return worker
+
+    def occupy(self, worker: GpuWorker, now: float) -> None:
+        """A joined worker takes a job; it may have others."""
+        if worker.state is not WorkerState.RUNNING:
+            self._become(worker, WorkerState.RUNNING, now)
+
+    def refresh(self, worker: GpuWorker, now: float) -> None:
+        """A joined worker asked to be started anew: no jobs for the length of a cold start."""
+        self._become(worker, WorkerState.INITIALIZING, now)
+        self._schedule.at(now + self.config.cold_start_s, self._ready, worker)
+
+    def sicken(self, worker: GpuWorker, now: float) -> None:
+        """A joined worker said that it is not fit to work."""
+        self._become(worker, WorkerState.UNHEALTHY, now)
+
     def release(self, worker: GpuWorker, now: float) -> None:
         """Its job is over. It waits for another until its idle time-out."""
-        if self.alive > self.config.workers_max:
+        if self.alive > self.config.workers_max and not self.config.joined:
             self._become(worker, WorkerState.GONE, now)
             return
         self._become(worker, WorkerState.IDLE, now)
@@ -118,6 +139,8 @@ class Fleet:
     def reconfigure(self, config: EndpointConfig, now: float) -> None:
         """Take new settings: workers beyond a lower maximum go as soon as they have no job."""
         self.config = config
+        if config.joined:
+            return
         for worker in [*self._workers.values()]:
             held_back = worker.state in (WorkerState.THROTTLED, WorkerState.UNHEALTHY)
             surplus = worker.state in (WorkerState.IDLE, WorkerState.INITIALIZING, WorkerState.STANDBY)
@@ -147,7 +170,7 @@ class Fleet:
     def _idle_over(self, worker: GpuWorker, now: float) -> None:
         if self.alive <= self.config.workers_min:
             return  # an active worker: it stays, until its next job or a lower minimum sets its time-out anew
-        kept = self.config.flashboot_s is not None
+        kept = self.config.flashboot_s is not None or self.config.joined  # a process that joined does not go away
         self._become(worker, WorkerState.STANDBY if kept else WorkerState.GONE, now)
 
     def _become(self, worker: GpuWorker, state: WorkerState, now: float) -> None:

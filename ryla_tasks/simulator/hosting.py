@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from random import Random
 
 from ..errors import ConfigurationError
+from .bell import Bell
 from .clock import Clock
 from .config import EndpointConfig
 from .counters import CounterSnapshot
@@ -42,8 +43,15 @@ class HostedEndpoint:
         self._shelf = shelf
         self._webhooks = webhooks
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
-        self.core = Endpoint(config, self._program(config), Random(f"{seed}:{config.endpoint_id}:workers"))
+        self.core = Endpoint(
+            config,
+            self._program(config),
+            Random(f"{seed}:{config.endpoint_id}:workers"),
+            time_scale=clock.time_scale,
+        )
+        self.bell = Bell()
         self.core.on_change = self._changed
+        self.core.on_queued = self.bell.ring
         self.core.schedule.on_earlier = self._arm
         self._timer: asyncio.TimerHandle | None = None
         self.limiter = RateLimiter()
@@ -77,6 +85,8 @@ class HostedEndpoint:
 
     async def output(self, job: SimJob) -> bytes | None:
         """The JSON of an ended job's output, None if it has none."""
+        if job.report is not None:
+            return job.report.output
         return await self._shelf.read(job, self.config.output_limit_bytes)
 
     async def changed(self, job: SimJob, seconds: float) -> None:
@@ -96,6 +106,8 @@ class HostedEndpoint:
 
     def reconfigure(self, config: EndpointConfig) -> None:
         """Take new settings but for the faults, which have calls of their own."""
+        if config.joined != self.config.joined:
+            raise ConfigurationError("an endpoint is joined, or not, for as long as it is open", "joined")
         self.core.reconfigure(config, self._program(config), self.advance())
 
     def counters(self) -> CounterSnapshot:
@@ -135,5 +147,7 @@ class HostedEndpoint:
         for future in self._waiting.get(job.id, ()):
             if not future.done():
                 future.set_result(None)
+        if not job.live:
+            self.bell.ring()
         if job.webhook is not None and not job.live:
             self._webhooks.send(self, job, job.webhook)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from .programs.base import Execution
 
-__all__ = ["JobStatus", "SimJob", "correlation_id"]
+__all__ = ["JobStatus", "Report", "SimJob", "correlation_id"]
 
 
 class JobStatus(StrEnum):
@@ -34,6 +34,16 @@ def correlation_id(job_input: Mapping[str, Any]) -> str | None:
 
 
 @dataclass(slots=True)
+class Report:
+    """What a joined worker has sent of the run that it is on."""
+
+    progress: Any = None
+    chunks: list[Any] = field(default_factory=list)
+    output: bytes | None = None
+    """The output's JSON, None while there is none."""
+
+
+@dataclass(slots=True)
 class SimJob:
     """One job. Times are simulated seconds.
 
@@ -48,6 +58,8 @@ class SimJob:
     webhook: str | None = None
     low_priority: bool = False
     sync: bool = False
+    s3_config: Any = field(default=None, repr=False)
+    """Passed on to a joined worker and shown to nobody else: it holds secrets."""
 
     status: JobStatus = JobStatus.IN_QUEUE
     generation: int = 0
@@ -60,6 +72,9 @@ class SimJob:
     runs: int = 0
     overdue: bool = False
     execution: Execution | None = None
+    """The run on a simulated worker."""
+    report: Report | None = None
+    """The run on a joined worker."""
     error: str | None = None
     chunks_read: int = 0
     correlation_id: str | None = field(init=False)
@@ -84,14 +99,24 @@ class SimJob:
         elapsed = (self.ended_at if self.ended_at is not None else now) - self.started_at
         return min(max(elapsed / self.execution.seconds, 0.0), 1.0) if self.execution.seconds > 0 else 1.0
 
-    def progress(self, now: float) -> dict[str, Any] | None:
+    def progress(self, now: float) -> Any:
         """What its worker last reported, or None from a program that reports nothing."""
+        if self.report is not None:
+            return self.report.progress
         return self.execution.progress(self.fraction(now)) if self.execution is not None else None
+
+    @property
+    def chunks(self) -> Sequence[Any]:
+        """All that /stream can show of it; a simulated run's are known before they are ready."""
+        if self.report is not None:
+            return self.report.chunks
+        return self.execution.chunks if self.execution is not None else ()
 
     def chunks_ready(self, now: float) -> int:
         """How many of its /stream chunks the worker has sent by now."""
-        chunks = self.execution.chunks if self.execution is not None else ()
-        return int(len(chunks) * self.fraction(now))
+        if self.report is not None:
+            return len(self.report.chunks)
+        return int(len(self.chunks) * self.fraction(now))
 
     def next_chunk_in(self, now: float) -> float:
         """Seconds until the next chunk can be there; for ever while the job does not run."""
@@ -127,7 +152,8 @@ class SimJob:
     def outdated_fields(self, fraction: float) -> dict[str, Any]:
         """The fields of a /status answer from when it ran, at a fraction of its run."""
         fields: dict[str, Any] = {"delayTime": self.delay_ms or 0, "id": self.id, "status": JobStatus.IN_PROGRESS.value}
-        if self.execution is not None and (progress := self.execution.progress(fraction)) is not None:
+        progress = self.execution.progress(fraction) if self.execution is not None else self.progress(0)
+        if progress is not None:
             fields["output"] = progress
         if self.worker_id is not None:
             fields["workerId"] = self.worker_id

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["LIMITS", "LIMIT_WINDOW_S", "METHODS", "PAYLOAD_BYTES", "Limit", "Operation"]
+__all__ = [
+    "LIMITS",
+    "LIMIT_WINDOW_S",
+    "METHODS",
+    "PAYLOAD_BYTES",
+    "WORKER_METHODS",
+    "Limit",
+    "Operation",
+    "WorkerOperation",
+]
 
 _MIB = 1024 * 1024
 
@@ -21,6 +30,20 @@ class Operation(StrEnum):
     RETRY = "retry"
     HEALTH = "health"
     PURGE_QUEUE = "purge-queue"
+
+
+class WorkerOperation(StrEnum):
+    """What a GPU worker calls, named as in the URL: `/v2/{endpoint}/{operation}/{worker}[/{job}]`.
+
+    RunPod does not publish these; they are those of the `runpod` SDK 1.12.
+    """
+
+    JOB_TAKE = "job-take"
+    JOB_TAKE_BATCH = "job-take-batch"
+    JOB_DONE = "job-done"
+    JOB_STREAM = "job-stream"
+    JOB_STOP = "job-stop"
+    PING = "ping"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +80,13 @@ METHODS = {
     Operation.RETRY: frozenset({"POST"}),
     Operation.HEALTH: frozenset({"GET"}),
     Operation.PURGE_QUEUE: frozenset({"POST"}),
+}
+
+WORKER_METHODS = {
+    WorkerOperation.JOB_TAKE: "GET",
+    WorkerOperation.JOB_TAKE_BATCH: "GET",
+    WorkerOperation.JOB_DONE: "POST",
+    WorkerOperation.JOB_STREAM: "POST",
+    WorkerOperation.JOB_STOP: "GET",
+    WorkerOperation.PING: "GET",
 }

@@ -13,16 +13,19 @@ from .clock import Clock
 from .config import EndpointConfig, SimulatorConfig
 from .control import ControlApi
 from .hosting import HostedEndpoint
+from .operations import WorkerOperation
 from .outputs import OutputShelf
 from .programs import PROGRAMS, Program
 from .replies import Refusal, reply
 from .webhooks import WebhookSender
+from .worker_api import WorkerApi
 
 if TYPE_CHECKING:
     from .background import RunningSimulator
 
 __all__ = ["Simulator"]
 
+_WORKER_OPERATIONS = frozenset(WorkerOperation)
 _SHUTDOWN_S = 0.5
 """How long a stop waits for answers under way: some are held back on purpose."""
 
@@ -62,6 +65,7 @@ class Simulator:
         self._shelf = OutputShelf()
         self._webhooks = WebhookSender(self.clock, self.config.webhook_retries_s)
         self._api = RunPodApi(self.clock, self.endpoints, self.config.keys)
+        self._worker_api = WorkerApi(self.clock, self.endpoints, self.config.keys)
         self._control = ControlApi(self)
         try:
             for endpoint in self.config.endpoints:
@@ -125,6 +129,8 @@ class Simulator:
             # What a queue endpoint says to a WebSocket (captured by RunPod); the status is not published.
             return Refusal(400, "not allowed for QB API").response()
         match request.path.split("/"):
+            case ["", "v2", *parts] if len(parts) > 1 and parts[1] in _WORKER_OPERATIONS:
+                return await self._worker_api.handle(request, parts)
             case ["", "v2", *parts]:
                 return await self._api.handle(request, parts)
             case ["", "simulator", *parts]:
@@ -138,7 +144,7 @@ class Simulator:
             "what": "A simulated RunPod serverless API of ryla_tasks. No GPU, no cost, nothing real.",
             "api": f"{self.url}/v2",
             "control": f"{self.url}/simulator/endpoints",
-            "endpoints": {one.config.endpoint_id: one.config.program for one in self.endpoints.values()},
+            "endpoints": {one.config.endpoint_id: one.config.runs for one in self.endpoints.values()},
             "time_scale": self.config.time_scale,
             "simulated_seconds": round(self.clock.now(), 3),
         }

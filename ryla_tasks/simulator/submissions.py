@@ -46,6 +46,7 @@ def read_submission(body: Any, config: EndpointConfig, now: float, *, sync: bool
         webhook=webhook or None,
         low_priority=policy.get("lowPriority") is True,
         sync=sync,
+        s3_config=body.get("s3Config"),
     )
 
 

@@ -7,10 +7,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from .config import EndpointConfig
+from .fleet import WorkerState
 from .hosting import HostedEndpoint
 from .jobs import JobStatus, SimJob
 
-__all__ = ["EndpointView", "JobView", "view_endpoint", "view_job"]
+__all__ = ["EndpointView", "JobView", "WorkerView", "view_endpoint", "view_job", "view_workers"]
 
 
 class JobView(BaseModel):
@@ -42,6 +43,18 @@ class EndpointView(BaseModel):
     workers: dict[str, int]
 
 
+class WorkerView(BaseModel):
+    """One joined worker. `stopping` are jobs that ended here while it may still work on them; `restarts` counts how
+    often it asked to be started anew (`refresh_worker`)."""
+
+    id: str
+    state: WorkerState
+    jobs: list[str]
+    stopping: list[str]
+    restarts: int
+    seen_at: float
+
+
 def view_job(endpoint_id: str, job: SimJob, *, whole: bool = False) -> JobView:
     return JobView(
         id=job.id,
@@ -64,3 +77,19 @@ def view_job(endpoint_id: str, job: SimJob, *, whole: bool = False) -> JobView:
 def view_endpoint(endpoint: HostedEndpoint) -> EndpointView:
     health = endpoint.core.health()
     return EndpointView(config=endpoint.config, jobs=health["jobs"], workers=health["workers"])
+
+
+def view_workers(endpoint: HostedEndpoint) -> list[WorkerView]:
+    """The joined workers; none where workers are simulated."""
+    joined = endpoint.core.joined
+    return [
+        WorkerView(
+            id=worker.id,
+            state=worker.slot.state,
+            jobs=[*worker.jobs],
+            stopping=[*worker.stopping],
+            restarts=worker.asked_for_stop,
+            seen_at=worker.seen_at,
+        )
+        for worker in (joined.workers if joined is not None else ())
+    ]
