@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,8 @@ __all__ = ["simulate"]
     "endpoints",
     multiple=True,
     metavar="ID=PROGRAM",
-    help="An endpoint and its program (image or echo); may be repeated.  [default: image=image]",
+    help="An endpoint and its program (image, echo, or joined: real workers come by themselves); may be repeated."
+    "  [default: image=image]",
 )
 @click.option("--key", "keys", multiple=True, help="A bearer key to accept; may be repeated.  [default: simulated-key]")
 @click.option("--time-scale", type=float, help="How many times faster than real time passes.  [default: 1]")
@@ -82,8 +84,10 @@ def _configuration(config_file: Path | None, options: Mapping[str, Any]) -> Simu
         raise ConfigurationError(f"{field}: {first['msg']}" if field else first["msg"], field) from error
 
 
-def _endpoint(text: str) -> dict[str, str]:
+def _endpoint(text: str) -> dict[str, Any]:
     endpoint_id, _, program = text.partition("=")
+    if program == "joined":
+        return {"endpoint_id": endpoint_id, "joined": True}
     return {"endpoint_id": endpoint_id, "program": program or "image"}
 
 
@@ -102,12 +106,26 @@ async def _serve(simulator: Simulator, *, as_json: bool) -> None:
 
 
 def _announce(simulator: Simulator, *, as_json: bool) -> None:
+    from ..simulator.joining import worker_environment
+
     base_url = f"{simulator.url}/v2"
-    programs = {one.config.endpoint_id: one.config.program for one in simulator.endpoints.values()}
+    programs = {one.config.endpoint_id: one.config.runs for one in simulator.endpoints.values()}
+    join = {
+        one.config.endpoint_id: worker_environment(base_url, one.config, "gpu-1", simulator.config.keys[0])
+        for one in simulator.endpoints.values()
+        if one.config.joined
+    }
     if as_json:
-        click.echo(json.dumps({"url": simulator.url, "base_url": base_url, "endpoints": programs}))
+        ready = {"url": simulator.url, "base_url": base_url, "endpoints": programs}
+        click.echo(json.dumps({**ready, "join": join} if join else ready))
         return
     click.echo(f"Simulated RunPod at {base_url}  (set RUNPOD_ENDPOINT_BASE_URL to this)")
     for endpoint_id, program in programs.items():
         click.echo(f"  endpoint {endpoint_id}: {program}")
+    for endpoint_id, variables in join.items():
+        click.echo(
+            f"A worker on the runpod SDK joins {endpoint_id} with these (each worker has a RUNPOD_POD_ID of its own):"
+        )
+        for name, value in variables.items():
+            click.echo(f"  export {name}={shlex.quote(value)}")
     click.echo(f"Control and counters at {simulator.url}/simulator/endpoints. Ctrl-C stops it.")

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["JoinedWorker", "JoinedWorkers"]
 
-_STOP_AGAIN_S = 5.0
-"""Real seconds until a worker that goes on with a stopped job is told again: an answer may be lost."""
+_STOP_AGAIN_S = 1.0
+"""Real seconds until a worker that goes on with a stopped job is told again: an answer may be lost, and the SDK drops a
+stop that comes in the tenth of a second between its taking a job and starting it."""
 
 
 @dataclass(slots=True, eq=False)

@@ -49,6 +49,14 @@ def test_starts_says_where_it_is_and_stops_cleanly(number: signal.Signals) -> No
         assert (process.returncode, out, errors) == (0, "", "")
 
 
+def test_says_how_a_worker_joins() -> None:
+    with running("--endpoint", "comfy=joined") as (_, ready):
+        assert ready["endpoints"] == {"comfy": "joined"}
+        client = SimulatorClient(ready["url"])
+        assert client.endpoint("comfy").view().config.joined
+        assert ready["join"] == {"comfy": client.worker_env("comfy", "gpu-1")}
+
+
 def test_options_come_on_top_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "simulator.json"
     endpoint = {"endpoint_id": "big", "program": "echo", "workers_min": 2, "faults": [{"kind": "delay", "seconds": 1}]}

@@ -207,7 +207,10 @@ def test_a_worker_with_room_takes_several_jobs(join: Callable[..., Joined]) -> N
     assert endpoint.control.counters().redispatches == 0
 
 
-@pytest.mark.parametrize("whole_group", [True, False], ids=["container", "main process"])
+@pytest.mark.parametrize(
+    "whole_group",
+    [pytest.param(True, id="container"), pytest.param(False, id="main process", marks=pytest.mark.load)],
+)
 def test_a_killed_worker_loses_its_job_to_another(join: Callable[..., Joined], whole_group: bool) -> None:
     endpoint = join()
     process = endpoint.start("async", "gpu-1")
@@ -228,6 +231,7 @@ def test_a_killed_worker_loses_its_job_to_another(join: Callable[..., Joined], w
     assert [worker.id for worker in endpoint.control.workers()] == ["gpu-2"]
 
 
+@pytest.mark.load
 def test_a_frozen_worker_is_lost_and_told_to_stop_when_it_comes_back(join: Callable[..., Joined]) -> None:
     endpoint = join()
     frozen = endpoint.start("async", "gpu-1")
