@@ -41,19 +41,28 @@ __all__ = ["simulate"]
 @click.option("--key", "keys", multiple=True, help="A bearer key to accept; may be repeated.  [default: simulated-key]")
 @click.option("--time-scale", type=float, help="How many times faster than real time passes.  [default: 1]")
 @click.option("--seed", type=int, help="Seed of faults and worker names.  [default: 0]")
+@click.option(
+    "--faults",
+    "faults_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML file of a fault programme: what goes wrong, and when (docs/simulator.md).",
+)
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON when ready.")
-def simulate(config_file: Path | None, as_json: bool, **options: Any) -> None:
+def simulate(config_file: Path | None, faults_file: Path | None, as_json: bool, **options: Any) -> None:
     """Run a simulated RunPod serverless API: no GPU, no cost, pictures marked as simulated.
 
     Prints its address when it is ready, and stops on Ctrl-C or SIGTERM. Nothing guards its control API: keep it on
     an address that others cannot reach.
     """
     try:
-        from ..simulator import Simulator
+        from ..simulator import Simulator, read_programme
     except ImportError as error:
         raise click.ClickException(str(error)) from error
     try:
-        simulator = Simulator(_configuration(config_file, options))
+        config = _configuration(config_file, options)
+        if faults_file is not None:
+            config = config.model_copy(update={"programme": read_programme(faults_file)})
+        simulator = Simulator(config)
         asyncio.run(_serve(simulator, as_json=as_json))
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error

@@ -21,9 +21,12 @@ from .clock import Clock
 from .config import DEFAULT_KEY, EndpointConfig, ScalerType, SimulatorConfig, WorkerStart
 from .counters import LOST, CounterSnapshot
 from .directives import Directives
-from .faults import Answer, CallWebhook, Delay, Fault, FaultView, LoseAnswer, Outdated
+from .faults import Answer, AnyFault, CallWebhook, CutAnswer, Delay, Fault, FaultView, LoseAnswer, Outdated, Reset
+from .job_faults import CrashWorker, DropOutput, ExpireResult, FailStart, LateProgress, NeverEnd, TruncateOutput
 from .jobs import JobStatus
 from .operations import Operation, WorkerOperation
+from .programme import FaultProgramme, Phase
+from .programme_file import read_programme
 from .programs import Program, ProgramError, Work
 from .server import Simulator
 from .views import EndpointView, JobView, WorkerView
@@ -32,30 +35,43 @@ __all__ = [
     "DEFAULT_KEY",
     "LOST",
     "Answer",
+    "AnyFault",
     "CallWebhook",
     "Clock",
     "CounterSnapshot",
+    "CrashWorker",
+    "CutAnswer",
     "Delay",
     "Directives",
+    "DropOutput",
     "EndpointClient",
     "EndpointConfig",
     "EndpointView",
+    "ExpireResult",
+    "FailStart",
     "Fault",
+    "FaultProgramme",
     "FaultView",
     "JobStatus",
     "JobView",
+    "LateProgress",
     "LoseAnswer",
+    "NeverEnd",
     "Operation",
     "Outdated",
+    "Phase",
     "Program",
     "ProgramError",
+    "Reset",
     "RunningSimulator",
     "ScalerType",
     "Simulator",
     "SimulatorClient",
     "SimulatorConfig",
+    "TruncateOutput",
     "Work",
     "WorkerOperation",
     "WorkerStart",
     "WorkerView",
+    "read_programme",
 ]

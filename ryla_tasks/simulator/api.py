@@ -79,7 +79,7 @@ class RunPodApi:
         if not call.endpoint.admit(call.op, now):
             return Refusal(429, ERRORS[429]).response()
         try:
-            strike = call.strike()
+            strike = call.strike(now)
             return await answer_with(strike, call.request, self._clock, lambda: self._carry_out(call), call.outdated)
         finally:
             call.endpoint.leave(call.op)
@@ -174,10 +174,11 @@ class _Call:
             raise Refusal(404, ERRORS[404])
         return job
 
-    def strike(self) -> Strike | None:
+    def strike(self, now: float) -> Strike | None:
         """What goes wrong with it."""
         job = None if self.job_id is None else self.endpoint.find(self.job_id)
-        return self.endpoint.faults.strike(self.op, self.job_id, ended=job is not None and not job.live)
+        ended = job is not None and not job.live
+        return self.endpoint.faults.strike(self.op, self.job_id, ended=ended, now=now)
 
     def outdated(self, fraction: float) -> dict[str, Any] | None:
         """What was said of its job when that ran."""

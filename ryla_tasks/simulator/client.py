@@ -14,6 +14,7 @@ from .config import DEFAULT_KEY, EndpointConfig
 from .counters import CounterSnapshot
 from .faults import AnyFault, FaultView
 from .joining import worker_environment
+from .programme import FaultProgramme
 from .views import EndpointView, JobView, WorkerView
 
 __all__ = ["EndpointClient", "SimulatorClient"]
@@ -70,6 +71,10 @@ class SimulatorClient:
     def reset(self) -> None:
         """Forget all jobs and counters; endpoints keep their settings."""
         self.call("POST", "/simulator/reset")
+
+    def follow(self, programme: FaultProgramme) -> None:
+        """Let a fault programme begin now, at all endpoints, in place of the faults that are set."""
+        self.call("POST", "/simulator/programme", programme.model_dump(mode="json"))
 
     def call(self, method: str, path: str, data: Mapping[str, Any] | None = None) -> requests.Response:
         """One call of the control API."""

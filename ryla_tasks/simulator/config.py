@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .faults import Fault
+from .programme import FaultProgramme
 
 __all__ = ["DEFAULT_KEY", "EndpointConfig", "ScalerType", "SimulatorConfig", "WorkerStart"]
 
@@ -117,6 +118,8 @@ class SimulatorConfig(BaseModel):
     webhook_retries_s: tuple[float, ...] = (5.0, 15.0)
     """Waits before the second and third try of a webhook, as captured; RunPod's docs say 10 s."""
     endpoints: tuple[EndpointConfig, ...] = ()
+    programme: FaultProgramme | None = None
+    """Faults over time, beside those of each endpoint; it begins with the simulator, and anew with a reset."""
 
     @model_validator(mode="after")
     def _endpoints_differ(self) -> Self:

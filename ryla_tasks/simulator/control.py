@@ -13,6 +13,7 @@ from ..errors import ConfigurationError
 from .config import EndpointConfig
 from .faults import FaultView, parse_fault
 from .hosting import HostedEndpoint
+from .programme import FaultProgramme
 from .replies import Refusal, read_body, reply
 from .views import EndpointView, JobView, WorkerView, view_endpoint, view_job, view_workers
 
@@ -35,6 +36,7 @@ class ControlApi:
     """Routes, each with what it takes and gives:
 
     POST   /simulator/reset                              all as at the start, without jobs
+    POST   /simulator/programme                          FaultProgramme: begins now, in place of all faults
     GET    /simulator/endpoints                          [EndpointView]
     POST   /simulator/endpoints                          EndpointConfig -> EndpointView
     GET    /simulator/endpoints/{id}                     EndpointView
@@ -55,6 +57,7 @@ class ControlApi:
             ("GET", "endpoints"): self._endpoints,
             ("POST", "endpoints"): self._add_endpoint,
             ("POST", "reset"): self._reset,
+            ("POST", "programme"): self._follow,
         }
         self._one: dict[tuple[str, str], _Handler] = {
             ("GET", ""): self._endpoint,
@@ -103,6 +106,10 @@ class ControlApi:
 
     async def _reset(self, _: web.BaseRequest, __: list[str]) -> web.Response:
         self._simulator.reset()
+        return reply({})
+
+    async def _follow(self, request: web.BaseRequest, _: list[str]) -> web.Response:
+        self._simulator.follow(FaultProgramme.model_validate(await read_body(request, _BODY_BYTES)))
         return reply({})
 
     async def _endpoints(self, _: web.BaseRequest, __: list[str]) -> web.Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel
@@ -21,7 +22,8 @@ class CounterSnapshot(BaseModel):
 
     `accepted_by_correlation` counts the jobs taken for each `input.ryla.correlation_id`, and `duplicates` those
     beyond the first of each. `billable_starts` counts every time that a GPU worker began on a job, platform
-    re-dispatches and /retry included; `calls` is by operation and status code, code 0 for a call without an answer.
+    re-dispatches and /retry included; `calls` is by operation and status code, code 0 for a call without an answer;
+    `faults` says how often each kind of fault has struck.
     """
 
     accepted: int
@@ -37,6 +39,7 @@ class CounterSnapshot(BaseModel):
     ended: dict[str, int]
     webhooks_sent: int
     webhooks_delivered: int
+    faults: dict[str, int] = {}
 
 
 @dataclass(slots=True)
@@ -67,7 +70,9 @@ class Counters:
     def call(self, op: Operation | WorkerOperation, code: int) -> None:
         self.calls[op][code] += 1
 
-    def snapshot(self, billable_seconds: float, price_per_s: float) -> CounterSnapshot:
+    def snapshot(
+        self, billable_seconds: float, price_per_s: float, faults: Mapping[str, int] | None = None
+    ) -> CounterSnapshot:
         return CounterSnapshot(
             accepted=self.accepted,
             accepted_by_correlation=dict(self.accepted_by),
@@ -82,4 +87,5 @@ class Counters:
             ended={status.value: count for status, count in self.ended.items()},
             webhooks_sent=self.webhooks_sent,
             webhooks_delivered=self.webhooks_delivered,
+            faults=dict(faults or {}),
         )

@@ -9,7 +9,9 @@ from random import Random
 
 from .config import EndpointConfig, ScalerType
 from .counters import Counters
+from .fault_plan import FaultPlan
 from .fleet import Fleet, GpuWorker
+from .job_faults import ExpireResult, LateProgress
 from .jobs import JobStatus, Report, SimJob
 from .joined import JoinedWorkers
 from .programs.base import End, Program, plan_execution
@@ -33,7 +35,8 @@ class Endpoint:
         self.jobs: dict[str, SimJob] = {}
         self.on_change: Callable[[SimJob], None] = lambda _: None
         self.schedule = Schedule()
-        self.fleet = Fleet(config, self.schedule, random)
+        self.faults = FaultPlan(Random(random.getrandbits(64)))
+        self.fleet = Fleet(config, self.schedule, random, lambda now: self.faults.start(now))
         self.on_queued: Callable[[], None] = lambda: None
         self.joined = JoinedWorkers(self, time_scale) if config.joined else None
         self._queue: OrderedDict[str, SimJob] = OrderedDict()
@@ -199,7 +202,8 @@ class Endpoint:
         if self.joined is not None:
             job.report = Report()
         else:
-            job.execution = plan_execution(self.program, job.input, self.config, earlier_runs=job.runs)
+            planned = plan_execution(self.program, job.input, self.config, earlier_runs=job.runs)
+            job.execution = planned.struck_by(self.faults.run(job.id, now))
             endings.insert(0, (now + job.execution.end_after_s, self._finish))
         job.runs += 1
         time, action = min(endings, key=lambda ending: ending[0])
@@ -244,7 +248,24 @@ class Endpoint:
         self.counters.ended[status] += 1
         retention = self.config.sync_retention_s if job.sync else self.config.retention_s
         self.schedule.at(now + retention, self._forget, job)
+        self._spoil(job, now)
         self.on_change(job)
+
+    def revive(self, job: SimJob, _: float) -> None:
+        """A late progress undoes the end (runpod-python #250). Nothing ends the job anew; its retention goes on."""
+        job.status = JobStatus.IN_PROGRESS
+
+    def _spoil(self, job: SimJob, now: float) -> None:
+        job.spoiled = None
+        success = job.status is JobStatus.COMPLETED
+        for fault in self.faults.end(job.id, now, success=success, joined=self.joined is not None):
+            match fault:
+                case ExpireResult():
+                    self.schedule.at(now + fault.after_s, self._forget, job)
+                case LateProgress():
+                    self.schedule.at(now + fault.after_s, self.revive, job)
+                case _:
+                    job.spoiled = fault
 
     def _forget(self, job: SimJob, _: float) -> None:
         job.generation += 1

@@ -6,10 +6,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from math import ceil
 from random import Random
 
 from .config import EndpointConfig, WorkerStart
+from .job_faults import FailStart
 from .schedule import Schedule
 
 __all__ = ["Fleet", "GpuWorker", "WorkerState"]
@@ -46,10 +48,17 @@ class Fleet:
     `config` may be replaced while it runs.
     """
 
-    def __init__(self, config: EndpointConfig, schedule: Schedule, random: Random) -> None:
+    def __init__(
+        self,
+        config: EndpointConfig,
+        schedule: Schedule,
+        random: Random,
+        fault: Callable[[float], FailStart | None] = lambda _: None,
+    ) -> None:
         self.config = config
         self._schedule = schedule
         self._random = random
+        self._fault = fault
         self._workers: dict[str, GpuWorker] = {}
         self._idle: OrderedDict[str, GpuWorker] = OrderedDict()
         self._standby: OrderedDict[str, GpuWorker] = OrderedDict()
@@ -152,13 +161,17 @@ class Fleet:
                 self.release(worker, now)
 
     def _boot(self, worker: GpuWorker, seconds: float, now: float) -> None:
-        if self.config.worker_start is WorkerStart.THROTTLED:
+        fault = self._fault(now)
+        start = self.config.worker_start if fault is None else WorkerStart(fault.state)
+        if start is WorkerStart.THROTTLED:
             self._become(worker, WorkerState.THROTTLED, now)
+            if fault is not None:
+                self._schedule.at(now + fault.retry_s, self.lose, worker)
             return
         self._become(worker, WorkerState.INITIALIZING, now)
         action: Callable[[GpuWorker, float], None] = self._ready
-        if self.config.worker_start is WorkerStart.UNHEALTHY:
-            action = self._crashed_at_start
+        if start is WorkerStart.UNHEALTHY:
+            action = self._crashed_at_start if fault is None else partial(self._crash_loops, fault.retry_s)
         self._schedule.at(now + seconds, action, worker)
 
     def _ready(self, worker: GpuWorker, now: float) -> None:
@@ -166,6 +179,10 @@ class Fleet:
 
     def _crashed_at_start(self, worker: GpuWorker, now: float) -> None:
         self._become(worker, WorkerState.UNHEALTHY, now)
+
+    def _crash_loops(self, retry_s: float, worker: GpuWorker, now: float) -> None:
+        self._become(worker, WorkerState.UNHEALTHY, now)
+        self._schedule.at(now + retry_s, self.lose, worker)
 
     def _idle_over(self, worker: GpuWorker, now: float) -> None:
         if self.alive <= self.config.workers_min:

@@ -12,11 +12,12 @@ from .clock import Clock
 from .config import EndpointConfig
 from .counters import CounterSnapshot
 from .endpoint import Endpoint
-from .faults import FaultPlan
+from .fault_plan import FaultPlan
 from .jobs import SimJob
 from .limits import RateLimiter
 from .operations import Operation
 from .outputs import OutputShelf
+from .programme import FaultProgramme
 from .programs import Program
 from .webhooks import WebhookSender
 
@@ -37,6 +38,7 @@ class HostedEndpoint:
         programs: Mapping[str, Program],
         shelf: OutputShelf,
         webhooks: WebhookSender,
+        programme: FaultProgramme | None = None,
     ) -> None:
         self._clock = clock
         self._programs = programs
@@ -55,9 +57,13 @@ class HostedEndpoint:
         self.core.schedule.on_earlier = self._arm
         self._timer: asyncio.TimerHandle | None = None
         self.limiter = RateLimiter()
-        self.faults = FaultPlan(Random(f"{seed}:{config.endpoint_id}:faults"))
+        own_seed = programme.seed if programme is not None and programme.seed is not None else seed
+        self.faults = FaultPlan(Random(f"{own_seed}:{config.endpoint_id}:faults"))
+        self.core.faults = self.faults
         for fault in config.faults:
             self.faults.add(fault)
+        if programme is not None:
+            self.follow(programme)
         self.core.open(clock.now())
 
     @property
@@ -86,8 +92,10 @@ class HostedEndpoint:
     async def output(self, job: SimJob) -> bytes | None:
         """The JSON of an ended job's output, None if it has none."""
         if job.report is not None:
-            return job.report.output
-        return await self._shelf.read(job, self.config.output_limit_bytes)
+            output = job.report.output
+        else:
+            output = await self._shelf.read(job, self.config.output_limit_bytes)
+        return output if output is None or job.spoiled is None else job.spoiled.spoil(output)
 
     async def changed(self, job: SimJob, seconds: float) -> None:
         """Wait until the job starts or ends, at most so many simulated seconds."""
@@ -112,7 +120,16 @@ class HostedEndpoint:
 
     def counters(self) -> CounterSnapshot:
         now = self.advance()
-        return self.core.counters.snapshot(self.core.fleet.billed_seconds(now), self.config.price_per_s)
+        billed = self.core.fleet.billed_seconds(now)
+        return self.core.counters.snapshot(billed, self.config.price_per_s, self.faults.struck)
+
+    def follow(self, programme: FaultProgramme) -> None:
+        """Let the phases of a programme that are for this endpoint begin to count now."""
+        now = self._clock.now()
+        for phase in programme.phases_of(self.config.endpoint_id):
+            to_s = None if phase.to_s is None else now + phase.to_s
+            for fault in phase.faults:
+                self.faults.add(fault, now + phase.from_s, to_s)
 
     def close(self) -> None:
         """Let nothing more happen by itself."""

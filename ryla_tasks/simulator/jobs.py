@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from .job_faults import DropOutput, TruncateOutput
 from .programs.base import Execution
 
 __all__ = ["JobStatus", "Report", "SimJob", "correlation_id"]
@@ -75,6 +76,7 @@ class SimJob:
     """The run on a simulated worker."""
     report: Report | None = None
     """The run on a joined worker."""
+    spoiled: DropOutput | TruncateOutput | None = None
     error: str | None = None
     chunks_read: int = 0
     correlation_id: str | None = field(init=False)

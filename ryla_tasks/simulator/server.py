@@ -15,6 +15,7 @@ from .control import ControlApi
 from .hosting import HostedEndpoint
 from .operations import WorkerOperation
 from .outputs import OutputShelf
+from .programme import FaultProgramme
 from .programs import PROGRAMS, Program
 from .replies import Refusal, reply
 from .webhooks import WebhookSender
@@ -44,6 +45,7 @@ class Simulator:
         self.config = config
         self.clock = Clock(config.time_scale)
         self.endpoints: dict[str, HostedEndpoint] = {}
+        self._programme = config.programme
         self._programs = {**PROGRAMS, **(programs or {})}
         self._runner: web.ServerRunner | None = None
         self._url = ""
@@ -68,6 +70,8 @@ class Simulator:
         self._worker_api = WorkerApi(self.clock, self.endpoints, self.config.keys)
         self._control = ControlApi(self)
         try:
+            if self._programme is not None:
+                self._programme.check([endpoint.endpoint_id for endpoint in self.config.endpoints])
             for endpoint in self.config.endpoints:
                 self.add_endpoint(endpoint)
             await self._listen()
@@ -108,6 +112,7 @@ class Simulator:
             programs=self._programs,
             shelf=self._shelf,
             webhooks=self._webhooks,
+            programme=self._programme,
         )
         self.remove_endpoint(config.endpoint_id)
         self.endpoints[config.endpoint_id] = opened
@@ -118,6 +123,13 @@ class Simulator:
         endpoint = self.endpoints.pop(endpoint_id, None)
         if endpoint is not None:
             endpoint.close()
+
+    def follow(self, programme: FaultProgramme) -> None:
+        """Let a programme begin now, in place of all faults that are set."""
+        programme.check(self.endpoints)
+        for endpoint in self.endpoints.values():
+            endpoint.faults.clear()
+            endpoint.follow(programme)
 
     def reset(self) -> None:
         """Every endpoint anew, with its present settings: no jobs, no counters, its first faults."""

@@ -42,11 +42,11 @@ class WebhookSender:
         """Start to deliver, in the background."""
         if job.status not in _ANNOUNCED:
             return
-        fault = endpoint.faults.webhook(job.id)
-        times, apart_s = (1, 0.0) if fault is None else (fault.times_each, fault.apart_s)
+        fault = endpoint.faults.webhook(job.id, self._clock.now())
+        times, after_s, apart_s = (1, 0.0, 0.0) if fault is None else (fault.times_each, fault.after_s, fault.apart_s)
         for number in range(times):
             fields = {**job.status_fields(self._clock.now()), "input": job.input, "webhook": url}
-            task = asyncio.create_task(self._deliver(endpoint, job, url, fields, number * apart_s))
+            task = asyncio.create_task(self._deliver(endpoint, job, url, fields, after_s + number * apart_s))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

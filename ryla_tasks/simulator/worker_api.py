@@ -62,8 +62,8 @@ class WorkerApi:
         except Refusal as refusal:
             await asyncio.sleep(_REFUSED_AFTER_S)
             return refusal.response()
-        call.endpoint.advance()
-        strike = call.endpoint.faults.strike(call.op, call.job_id)
+        now = call.endpoint.advance()
+        strike = call.endpoint.faults.strike(call.op, call.job_id, now=now)
         response = await answer_with(strike, request, self._clock, lambda: self._carry_out(call))
         lost = request.transport is None or request.transport.is_closing()
         call.endpoint.core.counters.call(call.op, LOST if lost else response.status)
@@ -150,6 +150,8 @@ class WorkerApi:
         if body.get("status") == "IN_PROGRESS":
             if job is not None:
                 call.joined.progress(job, body.get("output"))
+            else:
+                call.late_progress(body.get("output"))
         elif job is not None:
             output, error = body.get("output"), body.get("error") or None
             call.joined.done(
@@ -216,6 +218,16 @@ class _Call:
 
     def seen(self) -> JoinedWorker:
         return self.joined.seen(self.worker_id, self.endpoint.advance())
+
+    def late_progress(self, progress: Any) -> None:
+        """A progress for a job that has ended, or is another's by now."""
+        now = self.endpoint.advance()
+        job = self.endpoint.find(self.job_id or "")
+        if job is None or job.live or job.report is None or job.worker_id != self.worker_id:
+            return
+        if self.endpoint.faults.late_progress(job.id, now) is not None:
+            job.report.progress = progress
+            self.endpoint.core.revive(job, now)
 
     def own_job(self) -> SimJob | None:
         """The job in the URL if it is this worker's now; `Refusal` 404 where it is known no more (its ttl ended while

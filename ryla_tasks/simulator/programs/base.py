@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, Protocol
 
 from ..config import EndpointConfig
 from ..directives import DirectiveError, Directives
+from ..faults import RunFault
+from ..job_faults import CrashWorker, NeverEnd
 
 __all__ = ["End", "Execution", "Program", "ProgramError", "Work", "plan_execution"]
 
@@ -69,6 +71,16 @@ class Execution:
         if self.end is End.NEVER:
             step = min(step, self.steps - 1)
         return {"percent": 100 * step // self.steps, "step": step, "steps": self.steps, "node": self.node}
+
+    def struck_by(self, fault: RunFault | None) -> Execution:
+        """The run as a fault makes it go."""
+        match fault:
+            case CrashWorker():
+                after = self.seconds / 2 if fault.after_s is None else fault.after_s
+                return replace(self, end=End.CRASH, end_after_s=after, render=None)
+            case NeverEnd():
+                return replace(self, end=End.NEVER, end_after_s=float("inf"), render=None)
+        return self
 
 
 def plan_execution(

@@ -5,12 +5,12 @@ from random import Random
 import pytest
 from pydantic import ValidationError
 
+from ryla_tasks.simulator.fault_plan import FaultPlan
 from ryla_tasks.simulator.faults import (
     Answer,
     AnyFault,
     CallWebhook,
     Delay,
-    FaultPlan,
     LoseAnswer,
     Outdated,
     parse_fault,
