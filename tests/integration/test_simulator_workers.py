@@ -1,4 +1,7 @@
-"""Unmodified workers on RunPod's own SDK, as processes of their own, at an endpoint of the simulator."""
+"""Unmodified workers on RunPod's own SDK, as processes of their own, at an endpoint of the simulator.
+
+What runs by default here and in tests/conformance covers a worker's life; freezes and such are among the load tests.
+"""
 
 from __future__ import annotations
 
@@ -142,8 +145,8 @@ def test_an_async_worker_does_jobs_and_shows_in_health_and_cost(join: Callable[.
     assert endpoint.ended(endpoint.run({"n": 2}))["output"]["echo"] == {"n": 2}
 
 
-def test_failures_come_through_as_the_sdk_sends_them(join: Callable[..., Joined]) -> None:
-    endpoint = join(output_limit_bytes=100_000)
+def test_failures_and_stops_are_those_of_the_sdk(join: Callable[..., Joined]) -> None:
+    endpoint = join(output_limit_bytes=100_000, execution_timeout_s=3)
     endpoint.start("async")
     raised = endpoint.ended(endpoint.run({"raise": "no such model"}))
     assert raised["status"] == "FAILED"
@@ -156,34 +159,36 @@ def test_failures_come_through_as_the_sdk_sends_them(join: Callable[..., Joined]
     assert "output" not in large
     assert endpoint.control.counters().calls["job-done"][400] >= 1
     assert endpoint.ended(endpoint.run({"bytes": 50_000}))["output"] == {"data": "x" * 50_000}
+    check_stops(endpoint)
 
 
-def test_a_cancel_and_a_time_out_stop_an_async_worker_at_once(join: Callable[..., Joined]) -> None:
-    endpoint = join(execution_timeout_s=1.5)
-    endpoint.start("async")
+def check_stops(endpoint: Joined) -> None:
+    """A cancel and a time-out stop an async handler at once, and it sends no result."""
+    results = endpoint.control.counters().calls["job-done"][200]
     cancelled = endpoint.run({"seconds": 60})
     endpoint.when(cancelled, "IN_PROGRESS")
     assert endpoint.call("POST", f"cancel/{cancelled}").json()["status"] == "CANCELLED"
     assert endpoint.ended(endpoint.run({"n": 1}))["status"] == "COMPLETED"
     assert endpoint.ended(endpoint.run({"seconds": 60}))["status"] == "TIMED_OUT"
     eventually(lambda: endpoint.log.count("Job stopped.") == 2)
-    assert endpoint.control.counters().calls["job-done"] == {200: 1}
+    assert endpoint.control.counters().calls["job-done"][200] == results + 1
 
 
 def test_a_sync_worker_finishes_what_was_cancelled_and_is_paid_for_it(join: Callable[..., Joined]) -> None:
-    endpoint = join(redispatch_limit=0)
+    endpoint = join()
     endpoint.start("sync")
     cancelled = endpoint.run({"seconds": 2})
     endpoint.when(cancelled, "IN_PROGRESS")
     endpoint.call("POST", f"cancel/{cancelled}")
-    following = endpoint.run({})  # held up by the first
+    following = endpoint.run({"n": 1})  # held up by the first
     assert endpoint.health()["workers"]["running"] == 1
     assert endpoint.health()["jobs"] == {"completed": 0, "failed": 0, "inProgress": 0, "inQueue": 1, "retried": 0}
     eventually(lambda: endpoint.control.counters().calls.get("job-done"))
     assert endpoint.status(cancelled)["status"] == "CANCELLED"
-    assert endpoint.ended(following)["error"] == "job timed out after 0 retries", "an empty input never ends, as live"
+    assert endpoint.ended(following)["status"] == "COMPLETED"
 
 
+@pytest.mark.load
 def test_a_generator_feeds_the_stream(join: Callable[..., Joined]) -> None:
     endpoint = join()
     endpoint.start("stream")
@@ -196,6 +201,7 @@ def test_a_generator_feeds_the_stream(join: Callable[..., Joined]) -> None:
     assert endpoint.status(job_id)["output"] == ["a", {"b": 1}, 3]
 
 
+@pytest.mark.load
 def test_a_worker_with_room_takes_several_jobs(join: Callable[..., Joined]) -> None:
     endpoint = join()
     jobs = [endpoint.run({"seconds": 1}) for _ in range(4)]
@@ -247,6 +253,7 @@ def test_a_frozen_worker_is_lost_and_told_to_stop_when_it_comes_back(join: Calla
     eventually(lambda: all(not worker.stopping for worker in endpoint.control.workers()))
 
 
+@pytest.mark.load
 def test_a_worker_that_asks_to_be_refreshed_ends_and_may_come_back(join: Callable[..., Joined]) -> None:
     endpoint = join()
     process = endpoint.start("refresh")
