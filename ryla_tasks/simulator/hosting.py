@@ -57,8 +57,7 @@ class HostedEndpoint:
         self.core.schedule.on_earlier = self._arm
         self._timer: asyncio.TimerHandle | None = None
         self.limiter = RateLimiter()
-        own_seed = programme.seed if programme is not None and programme.seed is not None else seed
-        self.faults = FaultPlan(Random(f"{own_seed}:{config.endpoint_id}:faults"))
+        self.faults = FaultPlan(Random(f"{seed}:{config.endpoint_id}:faults"))
         self.core.faults = self.faults
         for fault in config.faults:
             self.faults.add(fault)
@@ -126,6 +125,8 @@ class HostedEndpoint:
     def follow(self, programme: FaultProgramme) -> None:
         """Let the phases of a programme that are for this endpoint begin to count now."""
         now = self._clock.now()
+        if programme.seed is not None:
+            self.faults.random = Random(f"{programme.seed}:{self.config.endpoint_id}:faults")
         for phase in programme.phases_of(self.config.endpoint_id):
             to_s = None if phase.to_s is None else now + phase.to_s
             for fault in phase.faults:

@@ -179,6 +179,16 @@ def test_a_programme_strikes_in_its_phase_and_no_later(echo: Caller) -> None:
         echo.simulator.follow(FaultProgramme(phases=(Phase(endpoint="other", faults=(Reset(),)),)))
 
 
+def test_a_programme_with_a_seed_strikes_the_same_each_time(echo: Caller) -> None:
+    def strikes(seed: int) -> list[int]:
+        half = Answer(op=Operation.HEALTH, status=503, probability=0.5)
+        echo.simulator.follow(FaultProgramme(seed=seed, phases=(Phase(faults=(half,)),)))
+        return [echo.call("GET", "health").status_code for _ in range(30)]
+
+    assert strikes(7) == strikes(7)
+    assert strikes(7) != strikes(8)
+
+
 def test_a_programme_is_an_option_of_the_command(tmp_path: Path) -> None:
     file = tmp_path / "programme.yaml"
     file.write_text("phases:\n  - faults:\n      - {kind: answer, op: health, status: 503}\n")
