@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -27,6 +28,13 @@ def workflow(**changes: dict[str, Any]) -> dict[str, Any]:
     for name, inputs in changes.items():
         nodes[name[1:]]["inputs"].update(inputs)
     return nodes
+
+
+def free_url() -> str:
+    """An address on this machine at which nobody listens."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{one.getsockname()[1]}"
 
 
 @dataclass

@@ -5,23 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import time
 from pathlib import Path
 
 import pytest
-from comfy_bench import Bench, bench, run, under_way, until, workflow
+from comfy_bench import Bench, bench, free_url, run, under_way, until, workflow
 
 from tests.support.comfyui.process import ComfyProcess, control, look
 from workers.comfyui.supervisor import State, Supervisor
 
 LONG = {"steps": 500, "delay": 0.02}
-
-
-def free_url() -> str:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{one.getsockname()[1]}"
 
 
 def test_a_cancel_ends_the_job_and_comfyuis_work_at_once(made: Bench, comfy: ComfyProcess) -> None:
