@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -154,9 +155,11 @@ class Supervisor:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(f"{self._url}/system_stats", timeout=_ANSWER_S) as answer:
-                return bool(answer.status == 200)
+                stats = json.load(answer)
         except (OSError, ValueError):
             return False
+        log.info("ComfyUI answers: %s", json.dumps(stats)[:2_000])
+        return True
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
