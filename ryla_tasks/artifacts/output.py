@@ -72,7 +72,8 @@ def decode_output(output: Any, *, expected: int | None = None, limits: OutputLim
         _decode(raw, _label(raw.noun, number, len(found.files), raw.filename), limits)
         for number, raw in enumerate(found.files, start=1)
     )
-    return DecodedOutput(files, _without_protocol(found.rest) if found.files else found.rest, tuple(errors))
+    warnings = (*errors, *_listed(output, "warnings"))
+    return DecodedOutput(files, _without_protocol(found.rest) if found.files else found.rest, warnings)
 
 
 def collect(
@@ -137,10 +138,15 @@ def _raise_reported(output: Any) -> None:
 
 def _reported_errors(output: Any) -> list[str]:
     """What worker-comfyui lists under `errors` beside its images."""
-    if not (isinstance(output, dict) and "images" in output and output.get("errors")):
+    return _listed(output, "errors")
+
+
+def _listed(output: Any, name: str) -> list[str]:
+    """A ComfyUI worker's words beside its images: `errors`, and from ours `warnings`."""
+    if not (isinstance(output, dict) and "images" in output and output.get(name)):
         return []
-    errors = output["errors"]
-    return [_text(error) for error in (errors if isinstance(errors, list) else [errors])]
+    said = output[name]
+    return [_text(one) for one in (said if isinstance(said, list) else [said])]
 
 
 def _check_count(output: Any, count: int, expected: int | None, errors: Sequence[str]) -> None:
@@ -162,7 +168,7 @@ def _without_protocol(rest: Any) -> Any:
     """The rest without worker-comfyui's own words, which are no data of the user's."""
     if not isinstance(rest, dict):
         return rest
-    return {key: value for key, value in rest.items() if key not in {"status", "errors"}} or None
+    return {key: value for key, value in rest.items() if key not in {"status", "errors", "warnings"}} or None
 
 
 def _text(value: Any) -> str:

@@ -116,7 +116,7 @@ def _take_entry(entry: Any, noun: str, files: list[RawFile], *, strict: bool) ->
 
 
 def _take_item(item: Any, noun: str, files: list[RawFile], *, strict: bool) -> Any:
-    """One entry of a list of files. What an object says besides (its kind, say) is left."""
+    """One entry of a list of files. What an object says besides (its seed, say) is left."""
     if isinstance(item, str):
         if not (strict or is_url(item) or _is_inline(item)):
             return item
@@ -130,7 +130,7 @@ def _take_item(item: Any, noun: str, files: list[RawFile], *, strict: bool) -> A
         return _unreadable(item, noun, files, strict=strict or item.get("type") in _TYPES)
     name = _name(_declared_name(item), item[key], strict=strict)
     files.append(RawFile(noun, name, item[key], is_link=item.get("type") in _LINK_TYPES))
-    used = {key, "type", *_NAME_KEYS} if item.get("type") in _TYPES else {key, *_NAME_KEYS}
+    used = {key, "type", "kind", *_NAME_KEYS} if item.get("type") in _TYPES else {key, *_NAME_KEYS}
     return {name: value for name, value in item.items() if name not in used} or _ALL_USED
 
 

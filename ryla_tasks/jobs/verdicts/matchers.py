@@ -14,7 +14,7 @@ from ryla_tasks.jobs.remote import RemoteStatus
 from ryla_tasks.jobs.verdicts.failures import Absence, Absent, Failure, Refused, RemoteEnded, StatusFailed, SubmitLost
 from ryla_tasks.jobs.verdicts.report import NodeFault, Report
 
-__all__ = ["AnyOf", "AtNode", "Called", "ComfyUI", "Ended", "Gone", "Matcher", "Raised", "Says", "Told"]
+__all__ = ["AnyOf", "AtNode", "Called", "Coded", "ComfyUI", "Ended", "Gone", "Matcher", "Raised", "Says", "Told"]
 
 
 class Matcher(Protocol):
@@ -85,6 +85,19 @@ class Raised:
 
     def __str__(self) -> str:
         return "exception " + " or ".join(f"`{name}`" for name in sorted(self.names))
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """The worker has this word for it: what the workers of this repository give back as `code`."""
+
+    code: str
+
+    def matches(self, _failure: Failure, report: Report) -> bool:
+        return report.code == self.code
+
+    def __str__(self) -> str:
+        return f"worker's code `{self.code}`"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Shapes (each has a recorded payload in the tests):
 - the `runpod` SDK: a handler's exception as a JSON string with `error_type`, `error_message`, `error_traceback`;
 - worker-comfyui: `error` as a text, with `details` (a list of texts) beside it or in the output;
 - ComfyUI's answer to POST /prompt: `error` with a `type`, and `node_errors`; its message `execution_error`;
+- the workers of this repository: `error` as a sentence, with a `code` and `details` in the output;
 - anything else, which is kept as text.
 
 Whatever comes, nothing is raised.
@@ -31,6 +32,7 @@ _DEEPEST = 4
 
 _MOST_FAULTS = 20
 _MOST_REASON = 300
+_LONGEST_CODE = 50
 
 # str(type(error)) in the runpod SDK, a dotted path in ComfyUI, a bare name elsewhere.
 _CLASS = re.compile(r"(?:<class ')?([\w.]{1,200})(?:'>)?\Z")
@@ -44,7 +46,8 @@ _RAW = "Raw response: "
 class NodeFault:
     """One node of a workflow and what is wrong with it. `kind` is ComfyUI's own word for it, empty where it has none.
 
-    `value` is what the input was given, where ComfyUI tells; it may be a prompt, so it is for decisions only.
+    `title` is what the workflow's author calls the node. `value` is what the input was given, where ComfyUI tells; it
+    may be a prompt, so it is for decisions only.
     """
 
     node: str
@@ -53,21 +56,30 @@ class NodeFault:
     kind: str = ""
     reason: str = ""
     value: Any = field(default=None, repr=False, compare=False)
+    title: str = ""
 
     def to_json(self) -> dict[str, str]:
         """For a developer, without what is not known."""
-        known = {"node": self.node, "class": self.class_type, "input": self.input, "type": self.kind}
+        known = {
+            "node": self.node,
+            "class": self.class_type,
+            "title": self.title if self.title != self.class_type else "",
+            "input": self.input,
+            "type": self.kind,
+        }
         return {name: text for name, text in {**known, "reason": self.reason}.items() if text}
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a worker said. `exception` is a class name without its module, `comfy` a type of error or message."""
+    """What a worker said. `exception` is a class name without its module, `comfy` a type of error or message, `code`
+    the word that a worker of ours has for it."""
 
     text: str = ""
     exception: str = ""
     comfy: str = ""
     nodes: tuple[NodeFault, ...] = ()
+    code: str = ""
 
 
 NOTHING = Report()
@@ -78,7 +90,8 @@ def read_report(*said: Any) -> Report:
     found = _Found()
     for one in said:
         _read(one, found, 0)
-    return Report("\n".join(found.texts)[:_MOST_TEXT], found.exception, found.comfy, tuple(found.nodes[:_MOST_FAULTS]))
+    text, nodes = "\n".join(found.texts)[:_MOST_TEXT], tuple(found.nodes[:_MOST_FAULTS])
+    return Report(text, found.exception, found.comfy, nodes, found.code)
 
 
 @dataclass(slots=True)
@@ -87,6 +100,7 @@ class _Found:
     exception: str = ""
     comfy: str = ""
     nodes: list[NodeFault] = field(default_factory=list)
+    code: str = ""
 
 
 def _read(said: Any, found: _Found, depth: int) -> None:
@@ -129,15 +143,18 @@ def _read_object(said: Mapping[str, Any], found: _Found, depth: int) -> None:
         found.exception = found.exception or _class_name(said.get("error_type"))
         _read(said.get("error_message"), found, depth + 1)
         return
+    found.code = found.code or _text(said.get("code"))[:_LONGEST_CODE]
     error = said.get("error")
     if isinstance(error, Mapping) and isinstance(error.get("type"), str):
         found.comfy = found.comfy or error["type"]
         found.texts.append(_words(error))
     else:
         _read(error, found, depth + 1)
-    for name in ("node_errors", "details", "message"):
+    for name in ("node_errors", "nodes", "details", "message"):
         if name == "node_errors":
             found.nodes.extend(_node_errors(said.get(name)))
+        elif name == "nodes":
+            found.nodes.extend(_named_nodes(said.get(name)))
         else:
             _read(said.get(name), found, depth + 1)
 
@@ -148,7 +165,26 @@ def _read_run(said: Mapping[str, Any], found: _Found) -> None:
     found.exception = found.exception or _class_name(said.get("exception_type"))
     message = _text(said.get("exception_message"))
     found.texts.append(message)
+    if "node_id" not in said:
+        found.nodes.extend(_named_nodes(said.get("nodes")))
+        return
     found.nodes.append(NodeFault(_text(said.get("node_id")), _text(said.get("node_type")), reason=_short(message)))
+
+
+def _named_nodes(nodes: Any) -> Iterator[NodeFault]:
+    """Nodes as the workers of this repository name them: the keys of `NodeFault.to_json`, and `value`."""
+    for node in nodes if isinstance(nodes, list) else ():
+        if isinstance(node, Mapping):
+            text = {key: _text(node.get(key)) for key in ("node", "class", "title", "input", "type")}
+            yield NodeFault(
+                text["node"],
+                text["class"],
+                text["input"],
+                text["type"],
+                _short(_text(node.get("reason"))),
+                node.get("value"),
+                text["title"],
+            )
 
 
 def _node_errors(errors: Any) -> Iterator[NodeFault]:

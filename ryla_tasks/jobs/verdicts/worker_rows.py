@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ryla_tasks.errors import Category
 from ryla_tasks.jobs.remote import RemoteStatus
-from ryla_tasks.jobs.verdicts.matchers import AnyOf, AtNode, ComfyUI, Ended, Raised, Says, Told
+from ryla_tasks.jobs.verdicts.matchers import AnyOf, AtNode, Coded, ComfyUI, Ended, Raised, Says, Told
 from ryla_tasks.jobs.verdicts.row import Row, Seam
 from ryla_tasks.jobs.verdicts.verdict import Next
 
@@ -40,8 +40,90 @@ WORKER = Seam(
             crash=True,
         ),
         Row(
+            "no_face",
+            AnyOf(Coded("no_face"), Says(r"^No face was found in the picture", "No face was found in the picture")),
+            PERMANENT, FAIL,
+            "No face was found in the picture.",
+            "workers/comfyui: `details.images` lists those without one",
+        ),
+        Row(
+            "output_too_large",
+            AnyOf(
+                Coded("output_too_large"),
+                Says(r"^The result is too large to be sent back", "The result is too large to be sent back"),
+            ),
+            PERMANENT, FAIL,
+            "The result is too large to be sent back.",
+            "workers/comfyui, instead of COMPLETED without output (worker-comfyui#129): it has no store to upload to",
+        ),
+        Row(
+            "worker_deadline",
+            AnyOf(
+                Coded("deadline"),
+                Says(r"^The job took longer than the GPU worker", "The job took longer than the GPU worker allows"),
+            ),
+            RECOVERABLE, RETRY,
+            "The job took longer than the GPU worker allows.",
+            "workers/comfyui: executionTimeout, or its own setting",
+        ),
+        Row(
+            "fetch_refused",
+            Coded("fetch_refused"),
+            PERMANENT, FAIL,
+            "A file of the job is refused by the GPU worker.",
+            "workers/common: not public, not https, too large, of another type, or another sha256",
+        ),
+        Row(
+            "fetch_gone",
+            Coded("fetch_gone"),
+            PERMANENT, FAIL,
+            "A file of the job is not where it should be.",
+            "workers/common: a 4xx for its URL; a presigned one may be over",
+        ),
+        Row(
+            "fetch_failed",
+            AnyOf(
+                Coded("fetch_failed"),
+                Says(r"^A file of the job could not be fetched", "A file of the job could not be fetched"),
+            ),
+            TRANSIENT, RETRY,
+            "A file of the job could not be fetched.",
+            "workers/common: no connection, or 5xx, three times",
+        ),
+        Row(
+            "store_failed",
+            AnyOf(
+                Coded("store_failed"),
+                Says(r"^The result could not be stored by the GPU", "The result could not be stored by the GPU worker"),
+            ),
+            TRANSIENT, RETRY,
+            "The result could not be stored by the GPU worker.",
+            "workers/common: S3",
+        ),
+        Row(
+            "input_image_invalid",
+            Coded("input_image_invalid"),
+            PERMANENT, FAIL,
+            "An input image cannot be read.",
+            "workers/comfyui: no image, whatever its name says, or one of too many pixels",
+        ),
+        Row(
+            "output_gone",
+            Coded("output_gone"),
+            RECOVERABLE, RETRY,
+            "A file that the workflow made could not be read.",
+            "workers/comfyui: a node lists a file that is not there, or lists none",
+        ),
+        Row(
+            "no_model_folder",
+            Coded("no_model_folder"),
+            FATAL, FAIL,
+            "The GPU worker has no place for model files.",
+            "workers/comfyui: neither a network volume nor COMFYUI_DIR",
+        ),
+        Row(
             "interrupted",
-            ComfyUI("execution_interrupted"),
+            AnyOf(Coded("interrupted"), ComfyUI("execution_interrupted")),
             RECOVERABLE, RETRY,
             "The work was interrupted on the GPU worker.",
             "ComfyUI, recorded: /interrupt",
@@ -49,6 +131,7 @@ WORKER = Seam(
         Row(
             "missing_node",
             AnyOf(
+                Coded("missing_node"),
                 ComfyUI("invalid_prompt", "missing_node_type"),
                 Says(r"Cannot execute because (a )?node \S{0,100} ?does not exist", "Cannot execute because node"),
             ),
@@ -58,21 +141,21 @@ WORKER = Seam(
         ),
         Row(
             "workflow_incomplete",
-            ComfyUI("prompt_no_outputs", "no_prompt"),
+            AnyOf(Coded("workflow_incomplete"), ComfyUI("prompt_no_outputs", "no_prompt")),
             PERMANENT, FAIL,
             "The workflow has no output.",
             "ComfyUI, recorded: POST /prompt, 400",
         ),
         Row(
             "missing_model",
-            AtNode("value_not_in_list", model=True),
+            AnyOf(Coded("missing_model"), AtNode("value_not_in_list", model=True)),
             FATAL, FAIL,
             "A model that the workflow needs is not on the GPU worker.",
             "ComfyUI, node_errors; worker-comfyui#165: folders of a volume that ComfyUI does not see",
         ),
         Row(
             "missing_image",
-            AtNode("custom_validation_failed", image=True),
+            AnyOf(Coded("missing_image"), AtNode("custom_validation_failed", image=True)),
             FATAL, FAIL,
             "An input image of the workflow is missing.",
             "ComfyUI, recorded: node_errors",
@@ -80,6 +163,7 @@ WORKER = Seam(
         Row(
             "invalid_workflow",
             AnyOf(
+                Coded("invalid_workflow"),
                 ComfyUI("prompt_outputs_failed_validation"),
                 AtNode(),
                 Says(r"^Workflow validation failed", "Workflow validation failed"),
@@ -118,7 +202,13 @@ WORKER = Seam(
         ),
         Row(
             "comfyui_died",
-            Says(r"^WebSocket communication error|unreachable during websocket", "WebSocket communication error"),
+            AnyOf(
+                Coded("comfyui_died"),
+                Says(
+                    r"^WebSocket communication error|unreachable during websocket|^ComfyUI broke off",
+                    "WebSocket communication error",
+                ),
+            ),
             TRANSIENT, RETRY,
             "ComfyUI broke off on the GPU worker.",
             "worker-comfyui 5.8.5, with its ComfyUI killed; #137",
@@ -126,9 +216,13 @@ WORKER = Seam(
         ),
         Row(
             "comfyui_unreachable",
-            Says(
-                r"^ComfyUI server .{0,100}not reachable|port=8188\b|^HTTP communication error with ComfyUI",
-                "ComfyUI server ... not reachable",
+            AnyOf(
+                Coded("comfyui_unreachable"),
+                Says(
+                    r"^ComfyUI server .{0,100}not reachable|port=8188\b|^HTTP communication error with ComfyUI"
+                    r"|^ComfyUI did not start",
+                    "ComfyUI server ... not reachable",
+                ),
             ),
             TRANSIENT, RETRY,
             "ComfyUI did not start on the GPU worker.",
@@ -177,17 +271,23 @@ WORKER = Seam(
         ),
         Row(
             "input_upload",
-            Says(r"^Failed to upload one or more input images", "Failed to upload one or more input images"),
+            AnyOf(
+                Coded("input_upload"),
+                Says(r"^Failed to upload one or more input images", "Failed to upload one or more input images"),
+            ),
             RECOVERABLE, RETRY,
             "An input image could not be handed to ComfyUI.",
             "worker-comfyui 5.8.5: `error`, with `details`",
         ),
         Row(
             "invalid_input",
-            Says(
-                r"^Missing 'workflow' parameter|^Please provide input|^Invalid JSON format in input"
-                r"|must be a list of objects with|^Job has missing field",
-                "Missing 'workflow' parameter, and others",
+            AnyOf(
+                Coded("invalid_input"),
+                Says(
+                    r"^Missing 'workflow' parameter|^Please provide input|^Invalid JSON format in input"
+                    r"|must be a list of objects with|^Job has missing field",
+                    "Missing 'workflow' parameter, and others",
+                ),
             ),
             PERMANENT, FAIL,
             "The GPU worker does not understand the input.",
@@ -195,7 +295,7 @@ WORKER = Seam(
         ),
         Row(
             "node_failed",
-            ComfyUI("execution_error"),
+            AnyOf(Coded("node_failed"), ComfyUI("execution_error")),
             PERMANENT, FAIL,
             "A step of the workflow failed on the GPU worker.",
             "ComfyUI, recorded: execution_error; worker-comfyui 5.8.5 passes it on in `details`",

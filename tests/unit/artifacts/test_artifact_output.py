@@ -289,3 +289,17 @@ def test_any_json_is_decoded_or_refused_by_a_typed_error_without_secrets(output:
         assert all((file.data is None) != (file.url is None) for file in decoded.files)
         assert "topsecret" not in repr(decoded)
     assert output == before
+
+
+def test_what_the_comfyui_worker_of_this_repository_returns() -> None:
+    output = {
+        "images": [{"filename": "a.png", "type": "base64", "data": b64(PNG)}],
+        "files": [
+            {"filename": "v.mp4", "type": "s3_url", "data": "https://s3.example.com/v.mp4?sig=1", "kind": "video"},
+            {"filename": "t.txt", "type": "base64", "data": b64(b"words"), "kind": "text"},
+        ],
+        "warnings": ["The input was not checked for faces."],
+    }
+    decoded = decode_output(output, expected=1)
+    assert [file.filename for file in decoded.files] == ["a.png", "v.mp4", "t.txt"]
+    assert (decoded.data, decoded.warnings) == (None, ("The input was not checked for faces.",))
