@@ -90,6 +90,11 @@ class JobStore:
             wish["unrecorded"] = True
         if spec.only:
             wish["only"] = dumps(spec.only)
+        if spec.cells:
+            words = [[name, "kept" if name in spec.kept else "new"] for name in spec.cells]
+            wish |= {"cells": words, "expected_s": spec.expected_run_s}
+        if spec.sheet:
+            wish |= {"sheet": spec.sheet, "cell": spec.cell}
         if job.other_inputs:
             wish["others"] = len(job.other_inputs)
         progress = progress_of(record, 0.0).to_json()

@@ -19,6 +19,7 @@ from ryla_tasks.errors import JobError, ProviderError, RemoteJobNotFound
 from ryla_tasks.jobs.ending import raised
 from ryla_tasks.jobs.lifecycle import (
     Collected,
+    Decision,
     Missing,
     Observation,
     OutputBad,
@@ -32,6 +33,7 @@ from ryla_tasks.jobs.record import CancelReason, JobRecord
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
 from ryla_tasks.jobs.states import State
 from ryla_tasks.store.answers import Claim, Refused
+from ryla_tasks.tasks.cells import conclusion
 from ryla_tasks.tasks.ends import CLAIM, RESULT
 from ryla_tasks.tasks.messages import hand_on
 from ryla_tasks.tasks.outcome import carry_out, may_resubmit, may_retry
@@ -108,10 +110,7 @@ def _hand_on(app: Celery, runtime: Runtime) -> None:
 def _collect(app: Celery, runtime: Runtime, claim: Claim, *, own: str) -> JobRecord:
     """Fetch and store the output. The record comes back as it then stands, ended or not."""
     record = claim.record
-    observation = observe_output(runtime, record, claim.payload, claim.clock())
-    name = record.spec.task
-    around = Surroundings(may_retry=may_retry(app, name), may_resubmit=may_resubmit(app, name), draw=random.uniform)
-    decision = advance(record, observation, claim.clock(), around)
+    decision = conclusion(runtime, record, claim.clock()) if record.spec.cells else _decision(app, runtime, claim)
     keep = bool(own) and decision.record.state.ended
     crashpoint("after_artifacts_before_settle")
     settled = runtime.store.settle(claim, decision, keep=keep)
@@ -124,6 +123,13 @@ def _collect(app: Celery, runtime: Runtime, claim: Claim, *, own: str) -> JobRec
         # Somebody may have asked the job to stop since the claim: then it ended otherwise than was decided.
         return runtime.store.load(record.job_id)[0]
     return decision.record
+
+
+def _decision(app: Celery, runtime: Runtime, claim: Claim) -> Decision:
+    record, name = claim.record, claim.record.spec.task
+    observation = observe_output(runtime, record, claim.payload, claim.clock())
+    around = Surroundings(may_retry=may_retry(app, name), may_resubmit=may_resubmit(app, name), draw=random.uniform)
+    return advance(record, observation, claim.clock(), around)
 
 
 def observe_output(runtime: Runtime, record: JobRecord, kept: Any, now: float) -> Observation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +18,7 @@ from ryla_tasks.jobs.states import Priority
 from ryla_tasks.settings import Endpoint
 
 __all__ = [
+    "CellPlan",
     "FallbackPlan",
     "JobOptions",
     "JobPlan",
@@ -62,6 +63,10 @@ class JobPlan:
     The rest helps to judge and to tell: how many images must come back (None: cannot be known), the seed that was
     used, how long a run takes, a short public name for what it is, and the model files that it needs, which decide to
     which targets it may go. `fallbacks` are tried in their order where the input fails for good.
+
+    With `cells` the job is a sheet: it has no remote job and needs no input of its own, its cells are jobs, and it has
+    completed when all of them have ended and at least `min_cells` have a result. `kept` are results of cells that need
+    not be made again, by name, out of the sheet that it `resumes`; `names` is the order of all.
     """
 
     input: Mapping[str, Any]
@@ -72,6 +77,19 @@ class JobPlan:
     label: str = ""
     needs: tuple[str, ...] = ()
     fallbacks: tuple[FallbackPlan, ...] = ()
+    cells: tuple[CellPlan, ...] = ()
+    min_cells: int = 1
+    kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    resumes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CellPlan:
+    """One cell of a sheet: its name (lower-case letters, digits and _), and what it runs."""
+
+    name: str
+    plan: JobPlan
 
 
 @dataclass(frozen=True, slots=True)
