@@ -38,6 +38,7 @@ Fetch = Callable[[str], Downloaded]
 _COMFYUI_KEYS = frozenset({"images", "status", "errors"})
 _WEB_PAGES = frozenset({"text/html", "application/xhtml+xml", "application/xml", "text/xml"})
 _DEFAULT_LIMITS = OutputLimits()
+_MOST_WARNINGS = 100
 
 _E = TypeVar("_E", bound=JobError)
 
@@ -72,7 +73,8 @@ def decode_output(output: Any, *, expected: int | None = None, limits: OutputLim
         _decode(raw, _label(raw.noun, number, len(found.files), raw.filename), limits)
         for number, raw in enumerate(found.files, start=1)
     )
-    return DecodedOutput(files, _without_protocol(found.rest) if found.files else found.rest, tuple(errors))
+    rest, warnings = _without_warnings(_without_protocol(found.rest) if found.files else found.rest)
+    return DecodedOutput(files, rest, (*errors, *warnings))
 
 
 def collect(
@@ -163,6 +165,15 @@ def _without_protocol(rest: Any) -> Any:
     if not isinstance(rest, dict):
         return rest
     return {key: value for key, value in rest.items() if key not in {"status", "errors"}} or None
+
+
+def _without_warnings(rest: Any) -> tuple[Any, list[str]]:
+    """The rest, and the `warnings` of our own GPU workers out of it: a list of texts."""
+    warnings = rest.get("warnings") if isinstance(rest, dict) else None
+    if not isinstance(warnings, list) or not all(isinstance(one, str) for one in warnings):
+        return rest, []
+    left = {key: value for key, value in rest.items() if key != "warnings"}
+    return left or None, [redacted(one) for one in warnings[:_MOST_WARNINGS]]
 
 
 def _text(value: Any) -> str:

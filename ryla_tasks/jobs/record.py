@@ -98,6 +98,8 @@ class JobSpec:
     resumes: str = ""
     sheet: str = ""
     cell: str = ""
+    #: The result says of which seed each image came.
+    list_seeds: bool = False
 
     def to_json(self) -> str:
         """As JSON, without what equals the default."""

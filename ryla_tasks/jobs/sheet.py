@@ -17,7 +17,7 @@ from ryla_tasks.jobs.lifecycle import Decision, Step, cancelled
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import State
 
-__all__ = ["MOST_CELLS", "CellState", "cell_id", "check_cells", "cell_entry", "conclude", "state_of"]
+__all__ = ["MOST_CELLS", "CellState", "cell_entry", "cell_id", "check_cells", "conclude", "state_of"]
 
 #: A sheet's cells are made and stopped in one step of the store.
 MOST_CELLS = 32
@@ -107,6 +107,11 @@ def _is_done(entry: Mapping[str, Any]) -> bool:
 
 def _result(record: JobRecord, entries: Sequence[Mapping[str, Any]], now: float) -> dict[str, Any]:
     missing = [entry["name"] for entry in entries if not _is_done(entry)]
+    listed = [
+        {"key": artifact["key"], "seed": entry["seed"], "index": index}
+        for entry in entries
+        for index, artifact in enumerate(entry.get("artifacts") or ())
+    ]
     return {
         "job_id": record.job_id,
         "label": record.spec.label,
@@ -116,6 +121,7 @@ def _result(record: JobRecord, entries: Sequence[Mapping[str, Any]], now: float)
         "missing": missing,
         "resumes": record.spec.resumes or None,
         "artifacts": [artifact for entry in entries for artifact in entry.get("artifacts") or ()],
+        **({"variations": listed} if record.spec.list_seeds else {}),
         "data": None,
         "warnings": [f"{name} is missing" for name in missing],
         "timings": {"queued_s": None, "waited_s": None, "executed_s": None, "total_s": round(now - record.created, 3)},
@@ -126,13 +132,16 @@ def _result(record: JobRecord, entries: Sequence[Mapping[str, Any]], now: float)
 def _cost(record: JobRecord, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the cells that were made for this sheet have cost together; nothing is said where one has no price."""
     costs = [entry.get("cost") or {} for entry in entries if entry["name"] not in record.spec.kept and _is_done(entry)]
-    usd = [cost.get("usd") for cost in costs]
-    billed = [cost.get("billed_s") for cost in costs]
     return {
-        "usd": None if None in usd else round(sum(usd), 6),
-        "billed_s": None if None in billed else round(sum(billed), 3),
+        "usd": _sum([cost.get("usd") for cost in costs], 6),
+        "billed_s": _sum([cost.get("billed_s") for cost in costs], 3),
         "price_per_s": record.spec.price_per_s or None,
     }
+
+
+def _sum(amounts: Sequence[float | None], digits: int) -> float | None:
+    known = [amount for amount in amounts if amount is not None]
+    return round(sum(known), digits) if len(known) == len(amounts) else None
 
 
 def _failure(

@@ -254,6 +254,13 @@ class JobStore:
             wish["id"] = job_id
         return claim_of(self._scripts.call("claim_deliver", dumps(wish)), taken, packed=False)
 
+    def prolong(self, claim: Claim, lease_s: float) -> Claim | None:
+        """Hold a claimed delivery for longer, from now on. None where the lease was lost."""
+        taken = time.monotonic()
+        wish = {"id": claim.record.job_id, "fence": claim.fence, "lease_ms": round(lease_s * 1000)}
+        fence: bytes = self._scripts.call("prolong", dumps({**wish, "new_fence": _fence()}))
+        return replace(claim, fence=fence.decode(), now=claim.now + taken - claim.taken, taken=taken) if fence else None
+
     def release(self, claim: Claim, in_s: float = 0.0) -> bool:
         """Give a claimed delivery back; it is due again in `in_s`. False where the lease was lost."""
         wish = {"from": "deliver", "id": claim.record.job_id, "fence": claim.fence, "ms": round(in_s * 1000)}

@@ -7,7 +7,7 @@ are, so a worker that dies while it makes them is followed by another that makes
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery import Celery
@@ -60,8 +60,10 @@ def spread(task: ServerlessTask) -> NoReturn:
 
 
 def _make_cells(app: Celery, claim: SheetClaim) -> dict[str, str]:
-    """Make those that are not made yet. Returns those that cannot be, and why. Raises `StoreError`: then the lease ends,
-    and the sheet's message comes again."""
+    """Make those that are not made yet. Returns those that cannot be, and why.
+
+    Raises `StoreError`: then the lease ends, and the sheet's message comes again.
+    """
     lost = {}
     for name in claim.record.spec.cells:
         if claim.words.get(name) != "new":
@@ -82,8 +84,10 @@ def _make(app: Celery, claim: SheetClaim, name: str) -> None:
     if claim.plan is None:
         raise InvalidJob("the sheet's input is gone from the store", field="input")
     task: Any = app.tasks[CELL_TASK]
-    job_id = cell_id(sheet.job_id, name)
-    enqueue.accept(task, cell_plan(claim.plan, name), _options(sheet), job_id, {}, ((), {}), cell=(sheet.job_id, name))
+    plan = cell_plan(claim.plan, name)
+    plan = replace(plan, endpoint=plan.endpoint or sheet.spec.endpoint)
+    of = (sheet.job_id, name)
+    enqueue.accept(task, plan, _options(sheet), cell_id(*of), {}, ((), {}), cell=of)
 
 
 def _options(sheet: JobRecord) -> JobOptions:
@@ -109,5 +113,3 @@ def cancel_cells(app: Celery, sheet: JobRecord) -> None:
     for cell in runtime_of(app).sheets.view(sheet).cells:
         if cell.record is not None and cell.record.cancel and not cell.record.state.ended:
             send_cancel(app, job_id=cell.record.job_id)
-
-

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from celery import Celery
 from celery.exceptions import Ignore
 
-from ryla_tasks.artifacts import collect, decode_output, fetch_url
+from ryla_tasks.artifacts import OutputLimits, collect, decode_output, fetch_url
 from ryla_tasks.artifacts.base import ArtifactError
 from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import JobError, ProviderError, RemoteJobNotFound
@@ -50,8 +50,13 @@ logger = logging.getLogger(__name__)
 #: Longer than fetching and storing the largest output may take, and Celery's writing of the result after it.
 LEASE_S = 180.0
 
+#: The same for a training, whose files are hundreds of megabytes each.
+LONG_LEASE_S = 1_200.0
+
 _PLACE = "deliver"
 _FETCH_S = 120.0
+_LONG_FETCH_S = 600.0
+_LARGE_FILES = OutputLimits(max_file_bytes=4 * 1024**3)
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -75,6 +80,12 @@ def deliver(task: ServerlessTask) -> Any:
                 # Noted again: whoever looked before the release has not seen it.
                 runtime.lane.pass_over(_PLACE)
                 raise Ignore
+            if record.spec.kind == "lora":
+                longer = runtime.store.prolong(claim, LONG_LEASE_S)
+                if longer is None:
+                    raise Ignore
+                claim = longer
+                setattr(task.request, CLAIM, claim)
             record = _collect(app, runtime, claim, own=job_id)
             _hand_on(app, runtime)
     if not record.state.ended:
@@ -158,10 +169,17 @@ def _remote(runtime: Runtime, record: JobRecord, kept: Any) -> RemoteJob:
 
 
 def _result(runtime: Runtime, record: JobRecord, remote: RemoteJob, now: float) -> dict[str, Any]:
-    decoded = decode_output(remote.output, expected=record.spec.expected_images)
+    large = record.spec.kind == "lora"
+    limits = _LARGE_FILES if large else OutputLimits()
+    decoded = decode_output(remote.output, expected=record.spec.expected_images, limits=limits)
     prefix = f"{record.spec.kind}/{_key_part(record.job_id)}/{record.attempt}"
-    fetch = partial(fetch_url, timeout_s=_FETCH_S, allow_private=runtime.settings.download_private)
-    artifacts = collect(decoded, runtime.artifacts, prefix, fetch)
+    fetch = partial(
+        fetch_url,
+        max_bytes=limits.max_file_bytes,
+        timeout_s=_LONG_FETCH_S if large else _FETCH_S,
+        allow_private=runtime.settings.download_private,
+    )
+    artifacts = collect(decoded, runtime.artifacts, prefix, fetch, limits=limits)
     return build_result(record, remote, artifacts, decoded, now)
 
 

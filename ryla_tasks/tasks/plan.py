@@ -66,7 +66,8 @@ class JobPlan:
 
     With `cells` the job is a sheet: it has no remote job and needs no input of its own, its cells are jobs, and it has
     completed when all of them have ended and at least `min_cells` have a result. `kept` are results of cells that need
-    not be made again, by name, out of the sheet that it `resumes`; `names` is the order of all.
+    not be made again, by name, out of the sheet that it `resumes`; `names` is the order of all. `list_seeds` has the
+    result say of which seed each image came.
     """
 
     input: Mapping[str, Any]
@@ -82,6 +83,7 @@ class JobPlan:
     kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     resumes: str = ""
+    list_seeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,8 @@ def build_spec(
             f"or price_per_s",
             field="max_cost_usd",
         )
+    if endpoint.kind == "lora" and options.on_unknown is OnUnknown.RESUBMIT:
+        raise InvalidJob("on_unknown: a training is never submitted again on a guess; use wait", field="on_unknown")
     return JobSpec(
         task=task,
         kind=endpoint.kind,
@@ -213,6 +217,7 @@ def build_spec(
         seed=plan.seed,
         label=plan.label,
         max_cost_usd=_lowest(options.max_cost_usd, endpoint.max_cost_usd),
+        list_seeds=plan.list_seeds,
     )
 
 
