@@ -101,28 +101,28 @@ def _read(answer: requests.Response, parts: SplitResult, max_bytes: int, guard: 
     declared = answer.headers.get("Content-Length", "")
     if declared.isascii() and declared.isdigit() and int(declared) > max_bytes:
         raise _refused(parts, f"{declared} bytes, {max_bytes} allowed")
-    data, size = SpooledTemporaryFile(_IN_MEMORY), 0
-    try:
-        for chunk in answer.iter_content(_CHUNK):
-            data.write(chunk)
-            size += len(chunk)
-            if size > max_bytes:
-                raise _refused(parts, f"more than the {max_bytes} bytes allowed")
-    except requests.RequestException as error:
-        raise AnswerLost(f"downloading from {_origin(parts)} broke off ({type(error).__name__})") from None
-    if guard.over:  # a connection that the guard shut can look like a body that ended
-        raise AnswerLost(f"downloading from {_origin(parts)} took over {guard.timeout_s:g} s")
-    content_type = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return Downloaded(_content(data, size), content_type)
+    with SpooledTemporaryFile(_IN_MEMORY) as file:
+        size = 0
+        try:
+            for chunk in answer.iter_content(_CHUNK):
+                file.write(chunk)
+                size += len(chunk)
+                if size > max_bytes:
+                    raise _refused(parts, f"more than the {max_bytes} bytes allowed")
+        except requests.RequestException as error:
+            raise AnswerLost(f"downloading from {_origin(parts)} broke off ({type(error).__name__})") from None
+        if guard.over:  # a connection that the guard shut can look like a body that ended
+            raise AnswerLost(f"downloading from {_origin(parts)} took over {guard.timeout_s:g} s")
+        content_type = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return Downloaded(_content(file, size), content_type)
 
 
 def _content(file: SpooledTemporaryFile[bytes], size: int) -> Content:
-    with file:
-        if size <= _IN_MEMORY:
-            file.seek(0)
-            return file.read()
+    if size > _IN_MEMORY:
         file.flush()
         return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    file.seek(0)
+    return file.read()
 
 
 def _check_status(answer: requests.Response, parts: SplitResult) -> None:
