@@ -75,8 +75,14 @@ class Job:
 
     @property
     def cost(self) -> float | None:
-        """What the job has cost so far, estimated in US dollars; None where its target has no price."""
-        return so_far(*self._runtime.store.load(self.id))
+        """What the job has cost so far, of a sheet all its cells, estimated in US dollars; None where its target has no
+        price."""
+        record, now = self._runtime.store.load(self.id)
+        if not record.spec.cells:
+            return so_far(record, now)
+        cells = [cell.record for cell in self._runtime.sheets.view(record).cells if cell.record is not None]
+        costs = [so_far(cell, now) for cell in cells]
+        return sum(cost for cost in costs if cost is not None) if any(cost is not None for cost in costs) else None
 
     @property
     def artifacts(self) -> list[Artifact]:

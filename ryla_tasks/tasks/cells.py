@@ -91,8 +91,9 @@ def _make(app: Celery, claim: SheetClaim, name: str) -> None:
 
 
 def _options(sheet: JobRecord) -> JobOptions:
-    """A cell is its sheet's user's, and as urgent; the sheet's own deadline stops it."""
+    """A cell is its sheet's user's, and as urgent; it may cost an equal share of what all may."""
     spec = sheet.spec
+    made = len(spec.cells) - len(spec.kept)
     return JobOptions(
         user_id=spec.user_id,
         tags=spec.tags,
@@ -100,6 +101,7 @@ def _options(sheet: JobRecord) -> JobOptions:
         deadline_s=spec.deadline_s,
         max_retries=spec.max_retries,
         on_unknown=spec.on_unknown,
+        max_cost_usd=None if spec.max_cost_usd is None else spec.max_cost_usd / made,
     )
 
 

@@ -34,6 +34,8 @@ def sheet_spec(
         kept=tuple(name for name in names if name in plan.kept),
         min_cells=plan.min_cells,
         resumes=plan.resumes,
+        # The endpoint's own ceiling is one for each cell.
+        max_cost_usd=options.max_cost_usd,
         expected_run_s=max([expected_run_s(cell.plan) for cell in plan.cells], default=1.0),
     )
     return spec, (encode_input(JobPlan(cells_input(plan.cells, plan.kept))),)

@@ -28,13 +28,13 @@ LONG = [
         *(pytest.param(*case, marks=pytest.mark.chaos) for case in LONG),
     ],
 )
-def test_a_worker_killed_at(fleet: Fleet, point: str, nth: int) -> None:
+def test_a_worker_killed_at(chaos: Fleet, point: str, nth: int) -> None:
     wish = {"image": picture(), "angles": ANGLES, "width": 64, "height": 64}
-    worker = victim(fleet, point, nth, RYLA_SWEEP_INTERVAL_S="1").wait_ready()
+    worker = victim(chaos, point, nth, RYLA_SWEEP_INTERVAL_S="1").wait_ready()
     result = ryla_tasks.make_character_sheet.delay(**wish)
     wait_struck(worker)
-    quick_worker(fleet, RYLA_SWEEP_INTERVAL_S="1").wait_ready()
+    quick_worker(chaos, RYLA_SWEEP_INTERVAL_S="1").wait_ready()
     value = result.get(timeout=60)
     assert [cell["status"] for cell in value["cells"]] == ["completed"] * 4
-    assert fleet.endpoint("special").counters().accepted == 4
+    assert chaos.endpoint("special").counters().accepted == 4
     eventually(lambda: Job.get(result.id).record.delivered, what="Celery was told")
