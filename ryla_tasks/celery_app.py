@@ -14,17 +14,32 @@ from celery.signals import task_revoked
 from ryla_tasks.errors import ConfigurationError, JobNotFound, TransientError
 from ryla_tasks.tasks import endpoint as endpoint_task
 from ryla_tasks.tasks import image as image_task
+from ryla_tasks.tasks import lora as lora_task
+from ryla_tasks.tasks import sheet as sheet_task
+from ryla_tasks.tasks import swap as swap_task
+from ryla_tasks.tasks import variations as variations_task
 from ryla_tasks.tasks.base import ServerlessTask
+from ryla_tasks.tasks.cells import sheet_cell
 from ryla_tasks.tasks.maintenance import adopt_remote, cancel_job, cancel_orphan
 from ryla_tasks.tasks.poll import ride
 from ryla_tasks.tasks.revokes import message_dropped
-from ryla_tasks.tasks.routes import ADOPT_TASK, CANCEL_TASK, LINE_TASK, POLL_TASK, TELL_TASK, add_routes
+from ryla_tasks.tasks.routes import ADOPT_TASK, CANCEL_TASK, CELL_TASK, LINE_TASK, POLL_TASK, TELL_TASK, add_routes
 from ryla_tasks.tasks.runtime import runtime_of
 from ryla_tasks.tasks.submit import submit_line
 from ryla_tasks.tasks.sweeper import WITHOUT_SWEEPER, SweeperStep
 from ryla_tasks.tasks.telling import tell_line
 
-__all__ = ["app", "current_app", "generate_image", "install", "run_endpoint"]
+__all__ = [
+    "app",
+    "current_app",
+    "generate_image",
+    "generate_variations",
+    "install",
+    "make_character_sheet",
+    "run_endpoint",
+    "swap_face",
+    "train_lora",
+]
 
 
 def install(host: Celery) -> Celery:
@@ -63,6 +78,9 @@ def _register(host: Celery) -> None:
     define: Any = partial(host.task, shared=False)
     for name, function, endpoint in _JOBS:
         define(base=ServerlessTask, name=name, endpoint=endpoint)(function)
+    # A sheet is one row in Flower, and one result: its cells are neither.
+    quiet: dict[str, Any] = {"send_events": False, "ignore_result": True, "store_errors_even_if_ignored": False}
+    define(base=ServerlessTask, name=CELL_TASK, endpoint="special", **quiet)(sheet_cell)
     # What our messages do is nobody's row in Flower: no events, and no results.
     common: dict[str, Any] = {
         "ignore_result": True, "send_events": False, "acks_late": True, "reject_on_worker_lost": True,
@@ -137,6 +155,10 @@ def _cancel_remote(host: Celery) -> Callable[..., None]:
 
 _JOBS: tuple[tuple[str, Callable[..., Any], str], ...] = (
     ("ryla.generate_image", image_task.generate_image, "image"),
+    ("ryla.generate_variations", variations_task.generate_variations, "image"),
+    (sheet_task.TASK, sheet_task.make_character_sheet, "special"),
+    ("ryla.swap_face", swap_task.swap_face, "special"),
+    ("ryla.train_lora", lora_task.train_lora, "lora"),
     ("ryla.run_endpoint", endpoint_task.run_endpoint, ""),
 )
 
@@ -161,4 +183,8 @@ def _task(name: str) -> ServerlessTask:
 app = _own_app()
 
 generate_image = _task("ryla.generate_image")
+generate_variations = _task("ryla.generate_variations")
+make_character_sheet = _task(sheet_task.TASK)
+swap_face = _task("ryla.swap_face")
+train_lora = _task("ryla.train_lora")
 run_endpoint = _task("ryla.run_endpoint")

@@ -44,6 +44,9 @@ POINTS: Mapping[str, str] = {
     "before_remote_cancel": "A job is to stop; the endpoint has not been told.",
     "after_remote_cancel": "The endpoint was told to cancel; the record does not know.",
     "after_sweep_before_send": "The sweep has moved on what it found overdue; the messages are not sent.",
+    "after_spread_claim": "A sheet is leased to have its cells made; none is made by this claim.",
+    "after_cell_before_next": "A cell of a sheet is accepted; the next one is not made.",
+    "after_cells_before_spread_settle": "All cells of a sheet are accepted; the record does not say so.",
     "after_adoption_ask_before_record": "The endpoint confirmed a remote job that a webhook named; it is not recorded.",
 }
 

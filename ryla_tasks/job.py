@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from ryla_tasks.artifacts import Artifact
@@ -14,19 +15,31 @@ from ryla_tasks.jobs.cost import so_far
 from ryla_tasks.jobs.ending import raised
 from ryla_tasks.jobs.progress import Progress, progress_of
 from ryla_tasks.jobs.record import JobRecord
+from ryla_tasks.jobs.sheet import CellState, state_of
 from ryla_tasks.jobs.states import State
 from ryla_tasks.store.events import START, Event, read_events
 from ryla_tasks.store.listing import list_records
 from ryla_tasks.tasks.messages import send_cancel, send_deliveries, send_poll
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
 
-__all__ = ["Job", "list_jobs"]
+__all__ = ["Cell", "Job", "list_jobs"]
 
 #: Longest wait for an event in one read: shorter than the socket time-out.
 _BLOCK_S = 2.0
 
 #: How long one look at a job's events counts as watching it.
 _WATCH_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of a sheet: its name (the angle, of a character sheet), where it stands, and its job, if there is one."""
+
+    name: str
+    status: State
+    job_id: str | None
+    percent: float = 0.0
+    error: JobError | None = None
 
 
 class Job:
@@ -62,8 +75,14 @@ class Job:
 
     @property
     def cost(self) -> float | None:
-        """What the job has cost so far, estimated in US dollars; None where its target has no price."""
-        return so_far(*self._runtime.store.load(self.id))
+        """What the job has cost so far, of a sheet all its cells, estimated in US dollars; None where its target has no
+        price."""
+        record, now = self._runtime.store.load(self.id)
+        if not record.spec.cells:
+            return so_far(record, now)
+        cells = [cell.record for cell in self._runtime.sheets.view(record).cells if cell.record is not None]
+        costs = [so_far(cell, now) for cell in cells]
+        return sum(cost for cost in costs if cost is not None) if any(cost is not None for cost in costs) else None
 
     @property
     def artifacts(self) -> list[Artifact]:
@@ -137,8 +156,33 @@ class Job:
         ending = self.record.ending
         return raised(self.id, ending) if ending and "error" in ending else None
 
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells of a sheet, in its order; of any other job none."""
+        record = self.record
+        while record.alias_of:
+            record = self._runtime.store.load(record.alias_of)[0]
+        return [_cell(one) for one in self._runtime.sheets.view(record).cells] if record.spec.cells else []
+
+    def retry_missing(self, **options: Any) -> Job:
+        """Make the missing cells of a sheet that has ended, in a new sheet that takes over what this one has made.
+
+        `options` are those of any job; the user, tags and priority are this one's unless given. Called twice it gives
+        the same new sheet, unless it gets an `idempotency_key` of its own. Raises `InvalidJob` where nothing is
+        missing.
+        """
+        spec = self.record.spec
+        mine = {
+            "user_id": spec.user_id,
+            "tags": list(spec.tags),
+            "priority": str(spec.priority),
+            "idempotency_key": f"resume {self.id}",
+        }
+        task = current_app().tasks["ryla.make_character_sheet"]
+        return Job(task.apply_async(kwargs={**mine, **options, "resume": self.id}).id)
+
     def cancel(self) -> bool:
-        """Ask the job to stop; a job on a GPU is cancelled there. False where it is too late.
+        """Ask the job to stop; a job on a GPU is cancelled there, a sheet in every cell. False where it is too late.
 
         The job is over when its status says so: what completes before the cancel arrives is kept.
         """
@@ -161,14 +205,33 @@ def list_jobs(
     status: State | str | None = None,
     endpoint: str | None = None,
     limit: int = 50,
+    cells: bool = False,
 ) -> list[JobRecord]:
-    """Jobs that fit all that is given, newest first, at most `limit`. Raises `InvalidJob` naming a bad argument."""
+    """Jobs that fit all that is given, newest first, at most `limit`. Raises `InvalidJob` naming a bad argument.
+
+    The cells of sheets are listed only with `cells`.
+    """
     store = runtime_of(current_app()).store
     state = _state(status)
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise InvalidJob("limit: must be a number, 0 or more", field="limit")
-    found = list_records(store.client, store.prefix, user_id=user_id, kind=kind, state=state, endpoint=endpoint)
+    found = list_records(
+        store.client, store.prefix, user_id=user_id, kind=kind, state=state, endpoint=endpoint, cells=cells
+    )
     return list(itertools.islice(found, limit))
+
+
+def _cell(cell: CellState) -> Cell:
+    record, entry = cell.record, cell.entry or {}
+    ending = record.ending if record is not None else None
+    state = state_of(cell)
+    return Cell(
+        cell.name,
+        state,
+        record.job_id if record is not None else entry.get("job_id"),
+        100.0 if state is State.COMPLETED else record.observed.percent if record is not None else 0.0,
+        raised(record.job_id, ending) if record is not None and ending and "error" in ending else None,
+    )
 
 
 def _state(status: State | str | None) -> State | None:

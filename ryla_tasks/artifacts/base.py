@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, Protocol, Self
 
+from ryla_tasks.artifacts.media import Content
 from ryla_tasks.errors import RylaError
 
 __all__ = [
@@ -83,7 +84,7 @@ class ArtifactStore(Protocol):
     `ArtifactError`s (`ArtifactStoreUnavailable` where another try may work) and `ConfigurationError`.
     """
 
-    def put(self, key: str, data: builtins.bytes, content_type: str) -> Artifact:
+    def put(self, key: str, data: Content, content_type: str) -> Artifact:
         """Store `data` whole or not at all. Putting the same key and bytes again changes nothing; other bytes
         replace what was there."""
         ...
@@ -125,7 +126,7 @@ def check_key(key: str) -> str:
     return key
 
 
-def describe(key: str, data: builtins.bytes, content_type: str) -> Artifact:
+def describe(key: str, data: Content, content_type: str) -> Artifact:
     """The `Artifact` for these bytes, named after the last part of the key."""
     return Artifact(
         key=key,

@@ -8,14 +8,17 @@ gains nothing. Proxies and .netrc of the environment are not used: through a pro
 
 from __future__ import annotations
 
+import mmap
 import socket
 from dataclasses import dataclass, field
+from tempfile import SpooledTemporaryFile
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
 
 from ryla_tasks.artifacts.files import invalid
 from ryla_tasks.artifacts.guard import AddressRules, ForbiddenAddress, GuardedAdapter, TimeGuard
+from ryla_tasks.artifacts.media import Content
 from ryla_tasks.errors import AnswerLost, NotConnected, OutputInvalid, RateLimited, ServerError
 
 __all__ = ["Downloaded", "fetch_url"]
@@ -23,6 +26,9 @@ __all__ = ["Downloaded", "fetch_url"]
 MAX_REDIRECTS = 5
 
 _CHUNK = 64 * 1024
+
+#: What is larger goes to a temporary file (in TMPDIR).
+_IN_MEMORY = 16 * 1024 * 1024
 _CONNECT_TIMEOUT_S = 10.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity"}
@@ -30,9 +36,12 @@ _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity"}
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """A downloaded body and the content type that the server named, in lower case without parameters."""
+    """A downloaded body and the content type that the server named, in lower case without parameters.
 
-    data: bytes = field(repr=False)
+    A large body lies in a temporary file, which goes with the value: memory is no measure of what may be fetched.
+    """
+
+    data: Content = field(repr=False)
     content_type: str
 
 
@@ -92,18 +101,28 @@ def _read(answer: requests.Response, parts: SplitResult, max_bytes: int, guard: 
     declared = answer.headers.get("Content-Length", "")
     if declared.isascii() and declared.isdigit() and int(declared) > max_bytes:
         raise _refused(parts, f"{declared} bytes, {max_bytes} allowed")
-    data = bytearray()
-    try:
-        for chunk in answer.iter_content(_CHUNK):
-            data += chunk
-            if len(data) > max_bytes:
-                raise _refused(parts, f"more than the {max_bytes} bytes allowed")
-    except requests.RequestException as error:
-        raise AnswerLost(f"downloading from {_origin(parts)} broke off ({type(error).__name__})") from None
-    if guard.over:  # a connection that the guard shut can look like a body that ended
-        raise AnswerLost(f"downloading from {_origin(parts)} took over {guard.timeout_s:g} s")
-    content_type = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return Downloaded(bytes(data), content_type)
+    with SpooledTemporaryFile(_IN_MEMORY) as file:
+        size = 0
+        try:
+            for chunk in answer.iter_content(_CHUNK):
+                file.write(chunk)
+                size += len(chunk)
+                if size > max_bytes:
+                    raise _refused(parts, f"more than the {max_bytes} bytes allowed")
+        except requests.RequestException as error:
+            raise AnswerLost(f"downloading from {_origin(parts)} broke off ({type(error).__name__})") from None
+        if guard.over:  # a connection that the guard shut can look like a body that ended
+            raise AnswerLost(f"downloading from {_origin(parts)} took over {guard.timeout_s:g} s")
+        content_type = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return Downloaded(_content(file, size), content_type)
+
+
+def _content(file: SpooledTemporaryFile[bytes], size: int) -> Content:
+    if size > _IN_MEMORY:
+        file.flush()
+        return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    file.seek(0)
+    return file.read()
 
 
 def _check_status(answer: requests.Response, parts: SplitResult) -> None:

@@ -7,7 +7,7 @@ import binascii
 import re
 from dataclasses import dataclass, field
 
-from ryla_tasks.artifacts.media import KNOWN_EXTENSIONS, OCTET_STREAM, BadFile, inspect
+from ryla_tasks.artifacts.media import KNOWN_EXTENSIONS, OCTET_STREAM, BadFile, Content, inspect
 from ryla_tasks.errors import Category, OutputInvalid
 
 __all__ = ["OutputFile", "OutputLimits", "checked_file", "from_base64", "invalid", "safe_name", "sentence"]
@@ -30,7 +30,7 @@ class OutputFile:
     """One file of an output: `data`, checked, or a `url` still to be fetched, whose `content_type` is not known."""
 
     filename: str
-    data: bytes | None = field(repr=False)
+    data: Content | None = field(repr=False)
     url: str | None = field(repr=False)
     content_type: str
 
@@ -57,7 +57,7 @@ def from_base64(text: str, label: str, limits: OutputLimits) -> bytes:
         raise invalid(f"{sentence(label)} could not be read.", f"{label}: not valid base64 ({error})") from None
 
 
-def checked_file(declared_name: str, data: bytes, label: str, limits: OutputLimits) -> OutputFile:
+def checked_file(declared_name: str, data: Content, label: str, limits: OutputLimits) -> OutputFile:
     """The file with the type that its bytes have and a name that fits it; `OutputInvalid` if it is not whole.
 
     A name whose extension belongs to another known type is corrected. Bytes of no known type pass as

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ryla_tasks.artifacts.base import Artifact, ArtifactError, ArtifactNotFound, InvalidArtifactKey, check_key, describe
+from ryla_tasks.artifacts.media import Content
 
 __all__ = ["LocalStore"]
+
+_PIECE = 4 * 1024 * 1024
 
 
 class LocalStore:
@@ -28,7 +31,7 @@ class LocalStore:
     def __repr__(self) -> str:
         return f"LocalStore({str(self.root)!r})"
 
-    def put(self, key: str, data: bytes, content_type: str) -> Artifact:
+    def put(self, key: str, data: Content, content_type: str) -> Artifact:
         path = self._path(key)
         with _translated(key):
             if not _holds(path, data):
@@ -65,11 +68,15 @@ class LocalStore:
         return path
 
 
-def _holds(path: Path, data: bytes) -> bool:
-    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+def _holds(path: Path, data: Content) -> bool:
+    """Whether these very bytes are there. Large files are compared piece by piece."""
+    if not path.is_file() or path.stat().st_size != len(data):
+        return False
+    with path.open("rb") as file:
+        return all(file.read(_PIECE) == data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: Content) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile: its files are for their owner alone, and a web server may run under another user.
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")

@@ -6,12 +6,16 @@ Reads structure only: nothing is decompressed, so a hostile file costs no more t
 from __future__ import annotations
 
 import json
+import mmap
 import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["KNOWN_EXTENSIONS", "OCTET_STREAM", "BadFile", "MediaType", "inspect", "sniff"]
+__all__ = ["KNOWN_EXTENSIONS", "OCTET_STREAM", "BadFile", "Content", "MediaType", "inspect", "sniff"]
+
+#: A whole file: in memory, or, where it is large, on disk and mapped from there.
+Content = bytes | mmap.mmap
 
 OCTET_STREAM = "application/octet-stream"
 
@@ -41,6 +45,8 @@ KNOWN_EXTENSIONS = frozenset({"png", "jpg", "jpeg", "webp", "gif", "mp4", "webm"
 
 # Brands of ISO media files that are MP4 video; HEIC, AVIF and QuickTime share the container and are not.
 _MP4_BRANDS = frozenset({b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"M4V ", b"dash"})
+#: Zero bytes that may follow a JPEG.
+_LONGEST_PADDING = 1_048_576
 _MAX_SAFETENSORS_HEADER = 100_000_000  # the format's own limit
 _EBML = b"\x1a\x45\xdf\xa3"
 _EBML_SEGMENT = b"\x18\x53\x80\x67"
@@ -69,7 +75,7 @@ def _sniff_container(head: bytes) -> MediaType | None:
     return None
 
 
-def inspect(data: bytes) -> MediaType | None:
+def inspect(data: Content) -> MediaType | None:
     """The type of a whole file, or None if unknown. Raises `BadFile` if it is empty, damaged or cut short."""
     if not data:
         raise BadFile("it is empty")
@@ -82,7 +88,7 @@ def inspect(data: bytes) -> MediaType | None:
     return media
 
 
-def _check_png(data: bytes) -> None:
+def _check_png(data: Content) -> None:
     position, kinds = 8, list[bytes]()
     while True:
         length, kind = struct.unpack_from(">I4s", data, position)
@@ -100,7 +106,7 @@ def _check_png(data: bytes) -> None:
         raise BadFile("PNG without header or image data")
 
 
-def _check_jpeg(data: bytes) -> None:
+def _check_jpeg(data: Content) -> None:
     position = 2
     while True:  # the segments before the image data, each with its length
         if data[position] != 0xFF:
@@ -113,11 +119,11 @@ def _check_jpeg(data: bytes) -> None:
             break
         (length,) = struct.unpack_from(">H", data, position + 2)
         position += 2 + length
-    if not data.rstrip(b"\0").endswith(b"\xff\xd9"):
+    if not data[-_LONGEST_PADDING:].rstrip(b"\0").endswith(b"\xff\xd9"):
         raise BadFile("JPEG cut short: no end-of-image marker")
 
 
-def _check_webp(data: bytes) -> None:
+def _check_webp(data: Content) -> None:
     (size,) = struct.unpack_from("<I", data, 4)
     if size + 8 > len(data):
         raise BadFile(f"WEBP cut short: {len(data)} of {size + 8} bytes")
@@ -125,7 +131,7 @@ def _check_webp(data: bytes) -> None:
         raise BadFile("WEBP without image data")
 
 
-def _check_gif(data: bytes) -> None:
+def _check_gif(data: Content) -> None:
     position = 13 + _gif_table(data[10])
     while data[position] != 0x3B:  # trailer
         if data[position] == 0x21:  # extension
@@ -143,7 +149,7 @@ def _gif_table(flags: int) -> int:
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def _check_mp4(data: bytes) -> None:
+def _check_mp4(data: Content) -> None:
     position, kinds = 0, set[bytes]()
     while position < len(data):
         size, kind = struct.unpack_from(">I4s", data, position)
@@ -159,7 +165,7 @@ def _check_mp4(data: bytes) -> None:
         raise BadFile("MP4 cut short: without index (moov) or content (mdat)")
 
 
-def _check_webm(data: bytes) -> None:
+def _check_webm(data: Content) -> None:
     header, position = _ebml_size(data, 4)
     if header is None:
         raise BadFile("WEBM damaged in its header")
@@ -171,7 +177,7 @@ def _check_webm(data: bytes) -> None:
         raise BadFile(f"WEBM cut short: {len(data)} of {position + size} bytes")
 
 
-def _ebml_size(data: bytes, position: int) -> tuple[int | None, int]:
+def _ebml_size(data: Content, position: int) -> tuple[int | None, int]:
     """An EBML length and where it ends; None for "unknown", which live streams use."""
     width = 9 - data[position].bit_length()
     raw = data[position : position + width]
@@ -181,7 +187,7 @@ def _ebml_size(data: bytes, position: int) -> tuple[int | None, int]:
     return (None if value == (1 << 7 * width) - 1 else value), position + width
 
 
-def _check_safetensors(data: bytes) -> None:
+def _check_safetensors(data: Content) -> None:
     start = 8 + int.from_bytes(data[:8], "little")
     if start > len(data):
         raise BadFile("safetensors file cut short in its header")
@@ -195,7 +201,7 @@ def _check_safetensors(data: bytes) -> None:
         raise BadFile(f"safetensors file cut short: {len(data)} of {wanted} bytes")
 
 
-_CHECKS: dict[MediaType, Callable[[bytes], None]] = {
+_CHECKS: dict[MediaType, Callable[[Content], None]] = {
     PNG: _check_png,
     JPEG: _check_jpeg,
     WEBP: _check_webp,

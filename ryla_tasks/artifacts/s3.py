@@ -20,6 +20,7 @@ from ryla_tasks.artifacts.base import (
     check_key,
     describe,
 )
+from ryla_tasks.artifacts.media import Content
 from ryla_tasks.errors import ConfigurationError
 
 __all__ = ["S3Store"]
@@ -34,6 +35,34 @@ MULTIPART_FROM_BYTES = 64 * 1024 * 1024
 
 _RUNPOD_VOLUME = re.compile(r"s3api-(?P<datacenter>[a-z0-9-]+)\.runpod\.io")
 _NOT_FOUND = frozenset({"404", "NoSuchKey", "NotFound"})
+
+
+class _Reader(io.RawIOBase):
+    """A file's content as a stream, without a copy of it."""
+
+    def __init__(self, data: Content) -> None:
+        self._data = data
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._data)}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        end = len(self._data) if size is None or size < 0 else self._at + size
+        piece = self._data[self._at : end]
+        self._at += len(piece)
+        return piece
 
 
 class S3Store:
@@ -70,13 +99,13 @@ class S3Store:
     def __repr__(self) -> str:
         return f"S3Store({self.bucket!r}, {self.prefix!r})"
 
-    def put(self, key: str, data: bytes, content_type: str) -> Artifact:
+    def put(self, key: str, data: Content, content_type: str) -> Artifact:
         name = self._name(key)
         transfer = import_module("boto3.s3.transfer")
         config = transfer.TransferConfig(multipart_threshold=MULTIPART_FROM_BYTES, use_threads=False)
         with self._translated(key):
             self._client.upload_fileobj(
-                io.BytesIO(data), self.bucket, name, ExtraArgs={"ContentType": content_type}, Config=config
+                _Reader(data), self.bucket, name, ExtraArgs={"ContentType": content_type}, Config=config
             )
         return describe(key, data, content_type)
 

@@ -45,21 +45,26 @@ _STOP_S = 5.0
 )
 @click.option("--width", type=int, default=768, show_default=True, help="Width in pixels.")
 @click.option("--height", type=int, default=512, show_default=True, help="Height in pixels.")
+@click.option("--sheet", "with_sheet", is_flag=True, help="Then make a character sheet from the image.")
 @click.option("--verbose", "-v", is_flag=True, help="Show what Redis, the simulated RunPod and the worker log.")
 @json_option
-def demo(prompt: str, out: Path, width: int, height: int, verbose: bool, as_json: bool) -> None:
+def demo(prompt: str, out: Path, width: int, height: int, with_sheet: bool, verbose: bool, as_json: bool) -> None:
     """Run one image job end to end, with everything on this machine, and leave a PNG.
 
     Starts a Redis, a simulated RunPod and a Celery worker, enqueues one job as a web app would, shows its progress,
     and stops all of them again. No account, no GPU, no cost: the picture is painted, and marked as simulated. With
-    --json each event is a line, and the last line, of type "end", is the job with its files.
+    --json each event is a line, and the last line, of type "end", is the job with its files. With --sheet another job
+    follows: the same character from eight sides, a simulated GPU for each.
     """
     log = _Log(verbose=verbose and not as_json)
     start = time.monotonic()
     if not as_json:
         console().print("Starting Redis, a simulated RunPod and a Celery worker")
     with _terminated_as_interrupted(), _system(log) as worker:
-        record, files = _one_job({"prompt": prompt, "width": width, "height": height}, out, worker, as_json=as_json)
+        record, files = _image({"prompt": prompt, "width": width, "height": height}, out, worker, as_json=as_json)
+        if with_sheet and files:
+            record, views = _sheet(record, out, worker, as_json=as_json)
+            files = [*files, *views] if views else []
     took = time.monotonic() - start
     if as_json:
         from ryla_tasks.cli.following import ended_document
@@ -108,7 +113,7 @@ def _system(log: _Log) -> Iterator[Child]:
         stack.enter_context(_environment({**without_settings(os.environ), "RYLA_ENV_FILE": ""}))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ryla-demo-")))
         redis = stack.enter_context(RedisServer(folder / "redis"))
-        runpod = LocalRunPod(folder, ["image"], options=_SIMULATED)
+        runpod = LocalRunPod(folder, ["image", "special"], options=_SIMULATED)
         env = {**os.environ, **local_settings(redis.url, runpod, folder / "artifacts", **_POLLS)}
         stack.enter_context(_environment(env))
         simulator = Child("simulator", runpod.command, env=env, on_line=log.writer("simulator"))
@@ -124,9 +129,24 @@ def _system(log: _Log) -> Iterator[Child]:
             raise
 
 
-def _one_job(wish: dict[str, Any], out: Path, worker: Child, *, as_json: bool) -> tuple[JobRecord, list[Path]]:
-    """Enqueue the job, follow it to its end, and keep its picture."""
+def _image(wish: dict[str, Any], out: Path, worker: Child, *, as_json: bool) -> tuple[JobRecord, list[Path]]:
     from ryla_tasks import generate_image
+
+    job_id = generate_image.delay(template="z-image-turbo", user_id="demo", **wish).id
+    return _one_job(job_id, wish["prompt"], out, worker, as_json=as_json)
+
+
+def _sheet(image: JobRecord, out: Path, worker: Child, *, as_json: bool) -> tuple[JobRecord, list[Path]]:
+    """A character sheet from the image of an ended job."""
+    from ryla_tasks import make_character_sheet
+
+    (artifact, *_) = (image.ending or {})["result"]["artifacts"]
+    job_id = make_character_sheet.delay(image=artifact, user_id="demo", width=512, height=512).id
+    return _one_job(job_id, "the same character from all sides", out, worker, as_json=as_json)
+
+
+def _one_job(job_id: str, what: str, out: Path, worker: Child, *, as_json: bool) -> tuple[JobRecord, list[Path]]:
+    """Follow an enqueued job to its end, and keep its pictures."""
     from ryla_tasks.cli.following import follow, save_files
     from ryla_tasks.cli.views import view_for
     from ryla_tasks.job import Job
@@ -136,9 +156,9 @@ def _one_job(wish: dict[str, Any], out: Path, worker: Child, *, as_json: bool) -
         if not worker.running:
             raise Failure(f"the worker has ended by itself: {worker.how_it_ended}", Exit.FAILED)
 
-    job = Job(generate_image.delay(template="z-image-turbo", user_id="demo", **wish).id)
+    job = Job(job_id)
     if not as_json:
-        console().print(f"Job {job.id}: {wish['prompt']}", soft_wrap=True)
+        console().print(f"Job {job.id}: {what}", soft_wrap=True)
     with view_for(as_json=as_json) as view:
         record = follow(job, view, timeout=_PATIENCE_S, check=check)
     if record.state is not State.COMPLETED:

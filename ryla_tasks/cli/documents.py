@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ryla_tasks.jobs.cost import so_far
 from ryla_tasks.jobs.ending import raised
@@ -12,7 +12,10 @@ from ryla_tasks.jobs.progress import progress_of
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.store.events import Event
 
-__all__ = ["error_document", "event_document", "job_document", "local_time", "moment"]
+if TYPE_CHECKING:
+    from ryla_tasks.job import Cell
+
+__all__ = ["cell_document", "error_document", "event_document", "job_document", "local_time", "moment"]
 
 
 def job_document(record: JobRecord, now: float) -> dict[str, Any]:
@@ -48,6 +51,17 @@ def job_document(record: JobRecord, now: float) -> dict[str, Any]:
         "max_cost_usd": spec.max_cost_usd,
         "result": ending.get("result"),
         "error": error_document(record),
+    }
+
+
+def cell_document(cell: Cell) -> dict[str, Any]:
+    """A cell of a sheet as it stands."""
+    return {
+        "name": cell.name,
+        "status": str(cell.status),
+        "percent": cell.percent,
+        "job_id": cell.job_id,
+        "error": str(cell.error) if cell.error is not None else None,
     }
 
 

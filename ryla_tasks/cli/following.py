@@ -55,15 +55,19 @@ def end_code(record: JobRecord) -> Exit:
 
 
 def save_files(job: Job, folder: Path) -> list[Path]:
-    """Write a completed job's files into a folder, which is made; each begins with the start of the job's id."""
+    """Write a completed job's files into a folder, which is made; each begins with the start of the job's id, and of a
+    sheet goes on with the name of its cell."""
     artifacts = job.artifacts
     if not artifacts:
         return []
     store = runtime_of(current_app()).artifacts
     folder.mkdir(parents=True, exist_ok=True)
+    cells = {
+        artifact["key"]: f"{cell['name']}-" for cell in job.result().get("cells", ()) for artifact in cell["artifacts"]
+    }
     written = []
     for artifact in artifacts:
-        path = folder / f"{job.id[:8]}-{artifact.filename}"
+        path = folder / f"{job.id[:8]}-{cells.get(artifact.key, '')}{artifact.filename}"
         path.write_bytes(store.get(artifact.key))
         written.append(path)
     return written

@@ -16,7 +16,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("demo", "demo", "Run one image job end to end, everything on this machine."),
     "dev": ("dev", "dev", "Run Redis, a simulated RunPod, a worker and Flower until Ctrl-C."),
     "worker": ("worker", "worker", "Run a Celery worker for jobs, and keep it running."),
-    "run": ("run", "run", "Enqueue a job, and wait for it."),
+    "run": ("run_tasks", "run", "Enqueue a job, and wait for it."),
     "watch": ("watch", "watch", "Watch a job until it ends."),
     "show": ("show", "show", "Show all that is kept of a job."),
     "list": ("listing", "list_", "List jobs, newest first."),

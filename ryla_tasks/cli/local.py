@@ -34,11 +34,16 @@ _PRICE_PER_S = 0.00031
 _PLACES = ("RYLA_ENDPOINT_", "RYLA_ENDPOINTS", "RYLA_ACCOUNT", "RYLA_BROKER_URL", "RYLA_SENTINEL_MASTER", "RYLA_RUNPOD")
 
 
+#: What the simulated GPU workers of an endpoint run, by its name.
+_PROGRAMS = {"image": "image", "special": "image", "lora": "lora"}
+
+
 class LocalRunPod:
     """A simulated RunPod as a child process: how to start it, and where it answers then.
 
-    `endpoints` are names in the settings and ids at the simulator at once. `image` paints pictures; the others answer
-    with their input. `options` are settings of each endpoint (see `ryla_tasks.simulator.EndpointConfig`).
+    `endpoints` are names in the settings and ids at the simulator at once. `image` and `special` paint pictures, `lora`
+    trains in no time, the others answer with their input. `options` are settings of each endpoint (see
+    `ryla_tasks.simulator.EndpointConfig`).
     """
 
     def __init__(
@@ -63,8 +68,7 @@ class LocalRunPod:
     def command(self) -> list[str]:
         """Write the configuration, and return the command that runs it."""
         endpoints = [
-            {"endpoint_id": name, "program": "image" if name == "image" else "echo", **self._options}
-            for name in self.endpoints
+            {"endpoint_id": name, "program": _PROGRAMS.get(name, "echo"), **self._options} for name in self.endpoints
         ]
         self._file.write_text(json.dumps({"keys": [SIMULATOR_KEY], "endpoints": endpoints}))
         module = [sys.executable, "-m", "ryla_tasks.cli", "simulate"]

@@ -17,7 +17,7 @@ from ryla_tasks.errors import InvalidJob
 if TYPE_CHECKING:
     from ryla_tasks.job import Job
 
-__all__ = ["run"]
+__all__ = ["common_options", "enqueue", "run"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,7 +41,8 @@ _COMMON = (
 )
 
 
-def _common(function: F) -> F:
+def common_options(function: F) -> F:
+    """The options of every job, for `enqueue`."""
     for option in reversed(_COMMON):
         function = option(function)
     return function
@@ -63,7 +64,7 @@ def run() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A JSON file with a workflow in ComfyUI's API format, in place of a template.",
 )
-@_common
+@common_options
 def image(
     prompt: str | None,
     params: tuple[str, ...],
@@ -85,7 +86,7 @@ def image(
         asked["workflow"] = read_json(workflow, "--workflow")
     if template is not None or workflow is None:
         asked["template"] = template or "z-image-turbo"
-    _enqueue(generate_image, (), asked, **common)
+    enqueue(generate_image, (), asked, **common)
 
 
 @run.command()
@@ -97,7 +98,7 @@ def image(
     metavar="JSON|@FILE",
     help="What the endpoint's handler gets: a JSON object, or @ and a file with one.",
 )
-@_common
+@common_options
 def endpoint(name: str, job_input: str, **common: Any) -> None:
     """Run the endpoint NAME of the settings with any input.
 
@@ -112,10 +113,10 @@ def endpoint(name: str, job_input: str, **common: Any) -> None:
             text = Path(job_input[1:]).read_text(encoding="utf-8")
         except OSError as error:
             raise InvalidJob(f"--input: {error.filename}: {error.strerror}", field="input") from error
-    _enqueue(run_endpoint, (name, parse_json(text, "--input")), {}, **common)
+    enqueue(run_endpoint, (name, parse_json(text, "--input")), {}, **common)
 
 
-def _enqueue(
+def enqueue(
     task: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -126,6 +127,7 @@ def _enqueue(
     as_json: bool,
     **options: Any,
 ) -> None:
+    """Enqueue a job, and wait for it unless told not to."""
     from ryla_tasks.job import Job
 
     given = {name: value for name, value in options.items() if value}

@@ -10,7 +10,7 @@ import click
 from ryla_tasks.cli.output import console, json_option, print_json
 
 if TYPE_CHECKING:
-    from ryla_tasks.job import Job
+    from ryla_tasks.job import Cell, Job
     from ryla_tasks.jobs.record import JobRecord
 
 __all__ = ["show"]
@@ -22,18 +22,23 @@ __all__ = ["show"]
 @json_option
 def show(job_id: str, events: bool, as_json: bool) -> None:
     """Show the job ID: where it stands, its times, attempts, remote id, error and files."""
-    from ryla_tasks.cli.documents import event_document, job_document
+    from ryla_tasks.cli.documents import cell_document, event_document, job_document
     from ryla_tasks.job import Job
 
     job = Job.get(job_id)
     record = job.record
+    cells = job.cells
     if as_json:
         document = job_document(record, time.time())
+        if cells:
+            document["cells"] = [cell_document(cell) for cell in cells]
         if events:
             document["events"] = [event_document(event) for event in job.events()]
         print_json(document)
         return
     _print_record(record)
+    if cells:
+        _print_cells(cells)
     if events:
         _print_events(job)
 
@@ -48,6 +53,20 @@ def _print_record(record: JobRecord) -> None:
         if value not in ("", None, "-"):
             grid.add_row(name, str(value))
     console().print(grid)
+
+
+def _print_cells(cells: list[Cell]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("Cell", "Status", "%", "Job", "Error"):
+        table.add_column(heading, overflow="fold")
+    for cell in cells:
+        error = f"{cell.error}" if cell.error is not None else ""
+        table.add_row(cell.name, str(cell.status), f"{cell.percent:.0f}", cell.job_id or "", error)
+    out = console()
+    out.print()
+    out.print(table)
 
 
 def _rows(record: JobRecord) -> list[tuple[str, Any]]:

@@ -96,11 +96,12 @@ _MALFORMED_TRIES = 24
 
 
 class Step(StrEnum):
-    """Which message takes the job on."""
+    """Which message takes the job on. SPREAD has the cells of a sheet made."""
 
     SUBMIT = "submit"
     POLL = "poll"
     DELIVER = "deliver"
+    SPREAD = "spread"
 
 
 def _never(_error: Exception) -> bool:

@@ -80,7 +80,7 @@ def read_report(output: Any) -> Report:
     message, node = output.get("message"), output.get("node")
     return Report(
         percent=percent,
-        message=_words(message),
+        message=_with_loss(_words(message), output.get("loss")),
         step=step,
         steps=steps,
         node=_words(node),
@@ -90,6 +90,14 @@ def read_report(output: Any) -> Report:
 def _words(value: Any) -> str:
     """A text that may be shown, and kept in events: short, with no presigned URL and no file in it."""
     return redacted(value[:_LONGEST_READ])[:_LONGEST_MESSAGE] if isinstance(value, str) else ""
+
+
+def _with_loss(message: str, loss: Any) -> str:
+    """What a training says of its loss, behind its words, unless they say it."""
+    if isinstance(loss, bool) or not isinstance(loss, (int, float)) or not 0 <= loss <= _LARGEST or "loss" in message:
+        return message
+    said = f"loss {loss:.4f}"
+    return f"{message}, {said}" if message else said
 
 
 def progress_of(record: JobRecord, now: float) -> Progress:

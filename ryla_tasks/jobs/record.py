@@ -56,6 +56,9 @@ class JobSpec:
 
     `fallbacks` are those that the job may still take, in their order. The one it takes puts its own `seed`, `label`,
     `expected_images` and `expected_run_s` here, so that these are always those of the present input.
+
+    A sheet has `cells`, by name, of which `kept` were made for the sheet that it `resumes`; at least `min_cells` must
+    have an image in the end. A cell is a job with the id of its `sheet`, and its name there.
     """
 
     task: str
@@ -89,6 +92,14 @@ class JobSpec:
     fallbacks: tuple[Alternative, ...] = ()
     #: The most that the job may cost, in dollars.
     max_cost_usd: float | None = None
+    cells: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    min_cells: int = 1
+    resumes: str = ""
+    sheet: str = ""
+    cell: str = ""
+    #: The result says of which seed each image came.
+    list_seeds: bool = False
 
     def to_json(self) -> str:
         """As JSON, without what equals the default."""
@@ -105,8 +116,9 @@ class JobSpec:
         known = {name: raw[name] for name in raw.keys() & _SPEC_NAMES}
         if "fallbacks" in known:
             known["fallbacks"] = tuple(Alternative.of(kept) for kept in known["fallbacks"])
-        known["tags"] = tuple(known.get("tags", ()))
-        known["only"] = tuple(known.get("only", ()))
+        for name in ("tags", "only", "cells", "kept"):
+            if name in known:
+                known[name] = tuple(known[name])
         known["priority"] = Priority(known.get("priority", Priority.NORMAL))
         known["on_unknown"] = OnUnknown(known.get("on_unknown", OnUnknown.FAIL))
         return cls(**known)

@@ -39,7 +39,7 @@ class EndpointConfig(BaseModel):
 
     endpoint_id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     program: str = "image"
-    """What its GPU workers run: "image", "echo", or one handed to the simulator."""
+    """What its GPU workers run: "image", "lora", "echo", or one handed to the simulator."""
     gpu: str = "NVIDIA GeForce RTX 4090"
     price_per_s: float = Field(0.00031, ge=0)
 

@@ -54,6 +54,7 @@ class Creation(StrEnum):
     ENDED = "ended"
     CONFLICT = "conflict"
     TOMBSTONE = "tombstone"
+    OVER = "over"
 
 
 class Refusal(StrEnum):

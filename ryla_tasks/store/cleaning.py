@@ -33,7 +33,7 @@ FINDINGS = {
 #: Sets with a job's id as their members. That of the outbox and of deadlines stands behind a bar.
 _SETS = ("idx:*", "due:*", "later:*", "line:*", "calls:*", "nudged:*", "outbox", "deadlines", "expiry")
 
-_KEYS = ("input", "fallbacks", "output", "envelope", "events", "aliases")
+_KEYS = ("input", "fallbacks", "output", "envelope", "events", "aliases", "cells")
 
 _PAGE = 200
 

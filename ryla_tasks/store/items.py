@@ -29,6 +29,8 @@ def settle_item(before: JobRecord, decision: Decision, now: float, meta: Meta, b
         **_fallback(before, decision),
         **_money(before, decision, budgets),
     }
+    if after.spec.sheet and after.ending is None:
+        item["cell"] = [after.spec.sheet, after.spec.cell, f"{after.observed.percent:.1f}"]
     if decision.event:
         item["event"] = event_json(decision.event, after, now, **_told(before, after))
         if after.ending is None and not after.spec.ignore_result:
@@ -114,3 +116,5 @@ def _place(record: JobRecord, step: Step) -> str:
             return f"poll:{record.target}"
         case Step.DELIVER:
             return "deliver"
+        case Step.SPREAD:
+            return "spread"

@@ -90,6 +90,11 @@ class JobStore:
             wish["unrecorded"] = True
         if spec.only:
             wish["only"] = dumps(spec.only)
+        if spec.cells:
+            words = [[name, "kept" if name in spec.kept else "new"] for name in spec.cells]
+            wish |= {"cells": words, "expected_s": spec.expected_run_s}
+        if spec.sheet:
+            wish |= {"sheet": spec.sheet, "cell": spec.cell}
         if job.other_inputs:
             wish["others"] = len(job.other_inputs)
         progress = progress_of(record, 0.0).to_json()
@@ -248,6 +253,13 @@ class JobStore:
         if job_id is not None:
             wish["id"] = job_id
         return claim_of(self._scripts.call("claim_deliver", dumps(wish)), taken, packed=False)
+
+    def prolong(self, claim: Claim, lease_s: float) -> Claim | None:
+        """Hold a claimed delivery for longer, from now on. None where the lease was lost."""
+        taken = time.monotonic()
+        wish = {"id": claim.record.job_id, "fence": claim.fence, "lease_ms": round(lease_s * 1000)}
+        fence: bytes = self._scripts.call("prolong", dumps({**wish, "new_fence": _fence()}))
+        return replace(claim, fence=fence.decode(), now=claim.now + taken - claim.taken, taken=taken) if fence else None
 
     def release(self, claim: Claim, in_s: float = 0.0) -> bool:
         """Give a claimed delivery back; it is due again in `in_s`. False where the lease was lost."""

@@ -26,8 +26,10 @@ def list_records(
     kind: str | None = None,
     state: State | None = None,
     endpoint: str | None = None,
+    cells: bool = True,
 ) -> Iterator[JobRecord]:
-    """Records that fit all that is given, newest first, read a page at a time as they are asked for.
+    """Records that fit all that is given, newest first, read a page at a time as they are asked for. Without `cells`
+    the cells of sheets are left out.
 
     Raises `StoreUnavailable`.
     """
@@ -37,7 +39,7 @@ def list_records(
         index = min(given, key=client.zcard) if given else f"{prefix}:idx:all"
         for ids in _pages(client, index):
             for record in _load(client, prefix, ids):
-                if _fits(record, user_id, kind, state, endpoint):
+                if (cells or not record.spec.sheet) and _fits(record, user_id, kind, state, endpoint):
                     yield record
     except RedisError as error:
         raise StoreUnavailable(f"Redis did not answer: {error}") from error

@@ -19,7 +19,7 @@ __all__ = ["Scripts", "operations"]
 
 _HEADER = re.compile(r"^-- operation: (?P<name>\w+)(?P<flags>[\w -]*)$", re.MULTILINE)
 #: Put before each operation, in this order.
-_PRELUDES = ("common.lua", "money.lua")
+_PRELUDES = ("common.lua", "money.lua", "cells.lua")
 
 
 @cache

@@ -28,6 +28,7 @@ from ryla_tasks.errors import ConfigurationError, InvalidJob, JobError, StoreErr
 from ryla_tasks.jobs.lifecycle import Step
 from ryla_tasks.jobs.record import JobSpec
 from ryla_tasks.tasks import eager, enqueue
+from ryla_tasks.tasks.cells import spread
 from ryla_tasks.tasks.deliver import deliver
 from ryla_tasks.tasks.ends import AWAY, JobBackend
 from ryla_tasks.tasks.envelope import HEADER
@@ -35,6 +36,7 @@ from ryla_tasks.tasks.fallbacks import alternatives_of
 from ryla_tasks.tasks.followers import fail_follower, is_follower
 from ryla_tasks.tasks.plan import JobOptions, JobPlan, build_spec, encode_input, split_options
 from ryla_tasks.tasks.runtime import runtime_of
+from ryla_tasks.tasks.sheet_spec import sheet_spec
 from ryla_tasks.tasks.submit import submit
 
 __all__ = ["ServerlessTask"]
@@ -105,12 +107,15 @@ class ServerlessTask(Task[Any, Any]):
             return eager.run_to_end(self, args, kwargs)
         header = request.get(HEADER)
         if header is None:
-            self._adopt(args, kwargs)
-            header = {"recorded": 1}
+            header = {"recorded": 1, "step": self._adopt(args, kwargs)}
             setattr(request, HEADER, header)
-        if header.get("step") == Step.DELIVER:
-            return deliver(self)
-        return submit(self, header.get("endpoint"))
+        match header.get("step"):
+            case Step.DELIVER:
+                return deliver(self)
+            case Step.SPREAD:
+                return spread(self)
+            case _:
+                return submit(self, header.get("endpoint"))
 
     def apply_async(  # type: ignore[override]  # Celery's stubs list each option; ours pass on any
         self,
@@ -149,12 +154,13 @@ class ServerlessTask(Task[Any, Any]):
                 raise
             return fail_follower(self, job_id, options, error)
 
-    def _adopt(self, args: Any, kwargs: dict[str, Any]) -> None:
+    def _adopt(self, args: Any, kwargs: dict[str, Any]) -> Step:
         """Accept a job whose message came without a record. While Redis is away it stays with the broker."""
         try:
             crashpoint("before_adoption_recorded")
-            enqueue.adopt(self, args, kwargs)
+            step = enqueue.adopt(self, args, kwargs)
             crashpoint("after_adoption_before_submit")
+            return step
         except StoreError as error:
             raise Reject(error, requeue=True) from error
 
@@ -185,6 +191,8 @@ class ServerlessTask(Task[Any, Any]):
             "backoff_max_s": self.retry_backoff_max or None,
             "jitter": self.retry_jitter,
         }
+        if plan.cells or plan.kept:
+            return sheet_spec(self.name, plan, options, endpoint, rules)
         webhook = settings.webhook_url is not None
         spec, own = build_spec(self.name, plan, options, endpoint, rules, webhook=webhook), encode_input(plan)
         if not plan.fallbacks:

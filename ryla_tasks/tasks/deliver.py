@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from celery import Celery
 from celery.exceptions import Ignore
 
-from ryla_tasks.artifacts import collect, decode_output, fetch_url
+from ryla_tasks.artifacts import OutputLimits, collect, decode_output, fetch_url
 from ryla_tasks.artifacts.base import ArtifactError
 from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import JobError, ProviderError, RemoteJobNotFound
 from ryla_tasks.jobs.ending import raised
 from ryla_tasks.jobs.lifecycle import (
     Collected,
+    Decision,
     Missing,
     Observation,
     OutputBad,
@@ -32,6 +33,7 @@ from ryla_tasks.jobs.record import CancelReason, JobRecord
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
 from ryla_tasks.jobs.states import State
 from ryla_tasks.store.answers import Claim, Refused
+from ryla_tasks.tasks.cells import conclusion
 from ryla_tasks.tasks.ends import CLAIM, RESULT
 from ryla_tasks.tasks.messages import hand_on
 from ryla_tasks.tasks.outcome import carry_out, may_resubmit, may_retry
@@ -48,8 +50,13 @@ logger = logging.getLogger(__name__)
 #: Longer than fetching and storing the largest output may take, and Celery's writing of the result after it.
 LEASE_S = 180.0
 
+#: The same for a training, whose files are hundreds of megabytes each.
+LONG_LEASE_S = 1_200.0
+
 _PLACE = "deliver"
 _FETCH_S = 120.0
+_LONG_FETCH_S = 600.0
+_LARGE_FILES = OutputLimits(max_file_bytes=4 * 1024**3)
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -73,6 +80,12 @@ def deliver(task: ServerlessTask) -> Any:
                 # Noted again: whoever looked before the release has not seen it.
                 runtime.lane.pass_over(_PLACE)
                 raise Ignore
+            if record.spec.kind == "lora":
+                longer = runtime.store.prolong(claim, LONG_LEASE_S)
+                if longer is None:
+                    raise Ignore
+                claim = longer
+                setattr(task.request, CLAIM, claim)
             record = _collect(app, runtime, claim, own=job_id)
             _hand_on(app, runtime)
     if not record.state.ended:
@@ -108,10 +121,7 @@ def _hand_on(app: Celery, runtime: Runtime) -> None:
 def _collect(app: Celery, runtime: Runtime, claim: Claim, *, own: str) -> JobRecord:
     """Fetch and store the output. The record comes back as it then stands, ended or not."""
     record = claim.record
-    observation = observe_output(runtime, record, claim.payload, claim.clock())
-    name = record.spec.task
-    around = Surroundings(may_retry=may_retry(app, name), may_resubmit=may_resubmit(app, name), draw=random.uniform)
-    decision = advance(record, observation, claim.clock(), around)
+    decision = conclusion(runtime, record, claim.clock()) if record.spec.cells else _decision(app, runtime, claim)
     keep = bool(own) and decision.record.state.ended
     crashpoint("after_artifacts_before_settle")
     settled = runtime.store.settle(claim, decision, keep=keep)
@@ -124,6 +134,13 @@ def _collect(app: Celery, runtime: Runtime, claim: Claim, *, own: str) -> JobRec
         # Somebody may have asked the job to stop since the claim: then it ended otherwise than was decided.
         return runtime.store.load(record.job_id)[0]
     return decision.record
+
+
+def _decision(app: Celery, runtime: Runtime, claim: Claim) -> Decision:
+    record, name = claim.record, claim.record.spec.task
+    observation = observe_output(runtime, record, claim.payload, claim.clock())
+    around = Surroundings(may_retry=may_retry(app, name), may_resubmit=may_resubmit(app, name), draw=random.uniform)
+    return advance(record, observation, claim.clock(), around)
 
 
 def observe_output(runtime: Runtime, record: JobRecord, kept: Any, now: float) -> Observation:
@@ -152,10 +169,17 @@ def _remote(runtime: Runtime, record: JobRecord, kept: Any) -> RemoteJob:
 
 
 def _result(runtime: Runtime, record: JobRecord, remote: RemoteJob, now: float) -> dict[str, Any]:
-    decoded = decode_output(remote.output, expected=record.spec.expected_images)
+    large = record.spec.kind == "lora"
+    limits = _LARGE_FILES if large else OutputLimits()
+    decoded = decode_output(remote.output, expected=record.spec.expected_images, limits=limits)
     prefix = f"{record.spec.kind}/{_key_part(record.job_id)}/{record.attempt}"
-    fetch = partial(fetch_url, timeout_s=_FETCH_S, allow_private=runtime.settings.download_private)
-    artifacts = collect(decoded, runtime.artifacts, prefix, fetch)
+    fetch = partial(
+        fetch_url,
+        max_bytes=limits.max_file_bytes,
+        timeout_s=_LONG_FETCH_S if large else _FETCH_S,
+        allow_private=runtime.settings.download_private,
+    )
+    artifacts = collect(decoded, runtime.artifacts, prefix, fetch, limits=limits)
     return build_result(record, remote, artifacts, decoded, now)
 
 

@@ -34,12 +34,13 @@ from ryla_tasks.jobs.lifecycle import (
 )
 from ryla_tasks.jobs.planner import first_gap
 from ryla_tasks.jobs.record import CancelReason, JobRecord, OnUnknown
+from ryla_tasks.jobs.sheet import CellState, cell_id, conclude
 from ryla_tasks.jobs.states import State
 from ryla_tasks.jobs.stats import NO_STATS
 from ryla_tasks.providers import was_not_accepted
 from ryla_tasks.tasks.budget import terms_of
 from ryla_tasks.tasks.deliver import observe_output
-from ryla_tasks.tasks.plan import split_options
+from ryla_tasks.tasks.plan import JobOptions, JobPlan, split_options
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
 from ryla_tasks.tasks.submit import policy_of
 
@@ -51,12 +52,42 @@ __all__ = ["run_to_end"]
 
 def run_to_end(task: ServerlessTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Run a job here and now; returns its result or raises its error."""
-    runtime = runtime_of(task.app)
     options, rest = split_options(kwargs)
-    spec, inputs = task.new_spec(task.plan(*args, **rest), options)
+    plan = task.plan(*args, **rest)
+    if plan.cells:
+        return _ended(_run_sheet(task, plan, options))
+    return _ended(_run_job(task, plan, options, task.request.id or uuid()))
+
+
+def _ended(record: JobRecord) -> Any:
+    """The result of a job that has ended. Raises its error."""
+    ending = record.ending or {}
+    if "result" in ending:
+        return ending["result"]
+    raise raised(record.job_id, ending)
+
+
+def _run_sheet(task: ServerlessTask, plan: JobPlan, options: JobOptions) -> JobRecord:
+    """Run the cells of a sheet one after the other; a failed one does not stop the others."""
+    spec, _inputs = task.new_spec(plan, options)
+    sheet = JobRecord(task.request.id or uuid(), spec, created=time.time())
+    plans = {cell.name: cell.plan for cell in plan.cells}
+    cells = []
+    for name in spec.cells:
+        if name in plans:
+            record = _run_job(task, plans[name], options, cell_id(sheet.job_id, name))
+            cells.append(CellState(name, str(record.state), record=record))
+        else:
+            cells.append(CellState(name, "kept", entry=plan.kept[name]))
+    return conclude(sheet, cells, time.time()).record
+
+
+def _run_job(task: ServerlessTask, plan: JobPlan, options: JobOptions, job_id: str) -> JobRecord:
+    runtime = runtime_of(task.app)
+    spec, inputs = task.new_spec(plan, options)
     # Nobody could find an unanswered submit again: there is no record that a webhook could name.
     spec = replace(spec, on_unknown=OnUnknown.FAIL)
-    record = JobRecord(task.request.id or uuid(), spec, created=time.time())
+    record = JobRecord(job_id, spec, created=time.time())
     around = Surroundings(may_retry=task.may_retry, may_resubmit=task.may_resubmit, draw=random.uniform)
     decision, payload = Decision(record, Step.SUBMIT), json.loads(inputs[0])
     while not decision.record.state.ended:
@@ -64,10 +95,7 @@ def run_to_end(task: ServerlessTask, args: Sequence[Any], kwargs: Mapping[str, A
         decision = _step(runtime, decision, payload, around)
         if decision.fallback_input is not None:
             payload = json.loads(inputs[1 + decision.fallback_input])
-    ending = decision.record.ending or {}
-    if "result" in ending:
-        return ending["result"]
-    raise raised(record.job_id, ending)
+    return decision.record
 
 
 def _step(runtime: Runtime, decision: Decision, payload: dict[str, Any], around: Surroundings) -> Decision:

@@ -50,14 +50,20 @@ def accept(
     job_id: str,
     options: dict[str, Any],
     given: tuple[Any, Any],
+    *,
+    cell: tuple[str, str] = ("", ""),
 ) -> AsyncResult[Any]:
-    """Write the job's record and send its message; what stands for the wish comes back."""
+    """Write the job's record and send its message; what stands for the wish comes back.
+
+    `cell` are the sheet that the job is a cell of, and its name there.
+    """
     _check_installed(task)
     spec, inputs = task.new_spec(plan, job_options)
     # Celery would subscribe to the result before it builds the message: a round trip that `get()` makes in any case,
     # and, while Redis is away, 20 seconds of waiting before the record could say so. So it is not told.
     ignored = options.pop("ignore_result", None)
     spec = replace(spec, ignore_result=bool(task.ignore_result if ignored is None else ignored))
+    spec = replace(spec, sheet=cell[0], cell=cell[1]) if cell[0] else spec
     delay_s, start_by_s = take_times(task, options)
     wish = _Wish(task, spec, inputs, job_id, delay_s, start_by_s, _digest(task, spec, given))
     result = _publish(task, wish, options, given)
@@ -78,8 +84,9 @@ def _check_installed(task: ServerlessTask) -> None:
     stop=stop_after_delay(ADOPT_PATIENCE_S),
     reraise=True,
 )
-def adopt(task: ServerlessTask, args: Any, kwargs: dict[str, Any]) -> None:
-    """Write the record of a job whose message came from an app without this package, at its first claim.
+def adopt(task: ServerlessTask, args: Any, kwargs: dict[str, Any]) -> Step:
+    """Write the record of a job whose message came from an app without this package, at its first claim. Returns the
+    step that comes next.
 
     Raises `InvalidJob` for bad input: then it is the task's failure. A message whose job has already run is ignored.
     Raises `StoreError` where Redis stays away: the job is not accepted yet, and its message must not be lost.
@@ -96,6 +103,12 @@ def adopt(task: ServerlessTask, args: Any, kwargs: dict[str, Any]) -> None:
     if wish.word is Creation.TOMBSTONE:
         logger.warning("job.ran_before job=%s", request.id)
         raise Ignore
+    return first_step(spec)
+
+
+def first_step(spec: JobSpec) -> Step:
+    """What a job's first message asks for."""
+    return Step.SPREAD if spec.cells else Step.SUBMIT
 
 
 def _digest(task: ServerlessTask, spec: JobSpec, given: tuple[Any, Any]) -> str:
@@ -212,7 +225,8 @@ class _Wish:
 
     def _send(self, body: Any, publish: dict[str, Any], send_now: Any) -> None:
         if self.delay_s:
-            _send_or_leave(self.task, Envelope.caught(self.task.app, body, publish), Step.SUBMIT, self.delay_s)
+            envelope = Envelope.caught(self.task.app, body, publish)
+            _send_or_leave(self.task, envelope, first_step(self.spec), self.delay_s)
             return
         try:
             send_now()
@@ -231,7 +245,8 @@ def _publish(task: ServerlessTask, wish: _Wish, options: dict[str, Any], shown: 
 
     app = task.app
     reprs = _shown(task, wish.spec, shown)
-    headers = {**(options.pop("headers", None) or {}), HEADER: {"recorded": 1, "endpoint": wish.spec.endpoint}}
+    about = {"recorded": 1, "endpoint": wish.spec.endpoint, "step": str(first_step(wish.spec))}
+    headers = {**(options.pop("headers", None) or {}), HEADER: about}
     producer = options.pop("producer", None)
     options.setdefault("priority", wish.spec.priority.level)
     # All that a message of ours holds is JSON, and workers need not take anything else.

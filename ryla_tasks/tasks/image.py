@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from ryla_tasks.errors import InvalidJob
 from ryla_tasks.settings import get_settings
 from ryla_tasks.tasks.plan import FallbackPlan, JobPlan
 from ryla_tasks.tasks.previous import bind_images, input_images
+from ryla_tasks.tasks.previous_lora import BoundLora, bind_lora
 from ryla_tasks.workflows import (
     InputImage,
     RenderedFallback,
@@ -40,7 +42,8 @@ def generate_image(
     those that it requires and that are not given are taken from the `previous` result in a chain. A workflow of one's
     own, or a template without such parameters, gets `images` for its LoadImage nodes, each `{"name": ...,
     "image": <base64 or data URI>}`; those of a `previous` result come before them, named `input_1.png` and so on.
-    Besides, every job takes the options of `JobOptions`.
+    A template with a parameter `lora` takes the LoRA of a previous training, unless one is given; its samples are no
+    input images. Besides, every job takes the options of `JobOptions`.
 
     Raises `InvalidJob` naming the field, `UnknownTemplate` among them.
     """
@@ -50,6 +53,9 @@ def generate_image(
         return _from_workflow(workflow, [*input_images(previous), *images], params)
     find = partial(get_template, folder=get_settings().templates_dir)
     chosen = find(template)
+    lora = bind_lora(chosen.manifest, params, previous)
+    if lora is not None:
+        params = {**params, "lora": lora.name}
     if any(parameter.type == "image" for parameter in chosen.manifest.parameters):
         params = bind_images(chosen.manifest, params, previous)
         given = list(images)
@@ -59,7 +65,7 @@ def generate_image(
     internal = {"filename_prefix": f"ryla-{secrets.token_hex(8)}"}
     rendered = chosen.render_with(params, internal=internal)
     fallbacks = render_fallbacks(chosen, rendered, params, internal=internal, find=find)
-    return JobPlan(
+    plan = JobPlan(
         _input(rendered.workflow, given, rendered.images, rendered.faces),
         expected_images=rendered.expected_images,
         seed=rendered.seed,
@@ -67,6 +73,20 @@ def generate_image(
         label=chosen.name,
         needs=model_files(rendered.workflow),
         fallbacks=_plans(fallbacks, given),
+    )
+    return plan if lora is None else _with_lora(plan, lora)
+
+
+def _with_lora(plan: JobPlan, lora: BoundLora) -> JobPlan:
+    """The plan with the file of its LoRA, which no target has from the start. Fallbacks that load it get it too."""
+    if lora.name not in plan.needs:
+        return plan
+    files = {"files": [lora.file]} if lora.file is not None else {}
+    return replace(
+        plan,
+        input={**plan.input, **files},
+        needs=tuple(name for name in plan.needs if name != lora.name),
+        fallbacks=tuple(replace(one, plan=_with_lora(one.plan, lora)) for one in plan.fallbacks),
     )
 
 

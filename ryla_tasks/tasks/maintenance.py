@@ -16,6 +16,7 @@ from ryla_tasks.jobs.remote import RemoteStatus
 from ryla_tasks.jobs.states import POLLED
 from ryla_tasks.jobs.stats import NO_STATS
 from ryla_tasks.tasks.budget import terms_of
+from ryla_tasks.tasks.cells import cancel_cells
 from ryla_tasks.tasks.messages import send_cancel, send_deliveries, send_poll
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
 
@@ -36,6 +37,9 @@ def cancel_job(app: Celery, job_id: str) -> None:
     """
     runtime = runtime_of(app)
     record, _now = runtime.store.load(job_id)
+    if record.spec.cells:
+        cancel_cells(app, record)
+        return
     if record.state in POLLED and record.remote_id and _is_to_stop(runtime, record):
         # Thousands may leave a target together; whoever wants his job stopped does not wait behind them.
         with _call(runtime, record.target, f"cancel|{job_id}", patient=not record.cancel) as admitted:

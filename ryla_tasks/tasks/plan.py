@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +18,7 @@ from ryla_tasks.jobs.states import Priority
 from ryla_tasks.settings import Endpoint
 
 __all__ = [
+    "CellPlan",
     "FallbackPlan",
     "JobOptions",
     "JobPlan",
@@ -62,6 +63,11 @@ class JobPlan:
     The rest helps to judge and to tell: how many images must come back (None: cannot be known), the seed that was
     used, how long a run takes, a short public name for what it is, and the model files that it needs, which decide to
     which targets it may go. `fallbacks` are tried in their order where the input fails for good.
+
+    With `cells` the job is a sheet: it has no remote job and needs no input of its own, its cells are jobs, and it has
+    completed when all of them have ended and at least `min_cells` have a result. `kept` are results of cells that need
+    not be made again, by name, out of the sheet that it `resumes`; `names` is the order of all. `list_seeds` has the
+    result say of which seed each image came.
     """
 
     input: Mapping[str, Any]
@@ -72,6 +78,20 @@ class JobPlan:
     label: str = ""
     needs: tuple[str, ...] = ()
     fallbacks: tuple[FallbackPlan, ...] = ()
+    cells: tuple[CellPlan, ...] = ()
+    min_cells: int = 1
+    kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    resumes: str = ""
+    list_seeds: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CellPlan:
+    """One cell of a sheet: its name (lower-case letters, digits and _), and what it runs."""
+
+    name: str
+    plan: JobPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +188,8 @@ def build_spec(
             f"or price_per_s",
             field="max_cost_usd",
         )
+    if endpoint.kind == "lora" and options.on_unknown is OnUnknown.RESUBMIT:
+        raise InvalidJob("on_unknown: a training is never submitted again on a guess; use wait", field="on_unknown")
     return JobSpec(
         task=task,
         kind=endpoint.kind,
@@ -195,6 +217,7 @@ def build_spec(
         seed=plan.seed,
         label=plan.label,
         max_cost_usd=_lowest(options.max_cost_usd, endpoint.max_cost_usd),
+        list_seeds=plan.list_seeds,
     )
 
 

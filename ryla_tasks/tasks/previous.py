@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from ryla_tasks.artifacts import ArtifactNotFound, ArtifactStore, InvalidArtifactKey, open_store
 from ryla_tasks.errors import InvalidJob
 from ryla_tasks.settings import get_settings
+from ryla_tasks.tasks.previous_lora import has_lora
 
 if TYPE_CHECKING:
     from ryla_tasks.workflows import Manifest
@@ -49,6 +50,11 @@ def bind_images(manifest: Manifest, params: Mapping[str, Any], previous: Any) ->
 
 
 def _images_of(previous: Any) -> list[Mapping[str, Any]]:
+    """The images of results, in order; but the samples of a training are no input of what follows it."""
+    if isinstance(previous, (list, tuple)):
+        return [artifact for one in previous for artifact in _images_of(one)]
+    if isinstance(previous, Mapping) and has_lora(previous):
+        return []
     return [artifact for artifact in artifacts_of(previous) if artifact["content_type"].startswith("image/")]
 
 

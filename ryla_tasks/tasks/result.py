@@ -21,6 +21,8 @@ def build_result(
     observed = record.observed
     execution_ms = remote.execution_ms if remote.execution_ms is not None else observed.execution_ms
     delay_ms = remote.delay_ms if remote.delay_ms is not None else observed.delay_ms
+    images = [artifact.key for artifact in artifacts if artifact.content_type.startswith("image/")]
+    listed = [{"key": key, "seed": record.spec.seed, "index": index} for index, key in enumerate(images)]
     return {
         "job_id": record.job_id,
         "label": record.spec.label,
@@ -31,6 +33,7 @@ def build_result(
         "fallbacks": lines_of(record),
         "seed": record.spec.seed,
         "artifacts": [artifact.to_json() for artifact in artifacts],
+        **({"variations": listed} if record.spec.list_seeds else {}),
         "data": decoded.data,
         "warnings": list(decoded.warnings),
         "timings": {

@@ -12,6 +12,7 @@ from ryla_tasks.settings import get_settings
 __all__ = [
     "ADOPT_TASK",
     "CANCEL_TASK",
+    "CELL_TASK",
     "LINE_TASK",
     "POLL_TASK",
     "TELL_TASK",
@@ -45,14 +46,22 @@ def queue_names(prefix: str | None = None) -> tuple[str, ...]:
 POLL_TASK, CANCEL_TASK, ADOPT_TASK = "ryla.poll", "ryla.cancel_remote", "ryla.adopt_remote"
 LINE_TASK, TELL_TASK = "ryla.submit_line", "ryla.tell_line"
 
+#: The task of a sheet's cells.
+CELL_TASK = "ryla.sheet_cell"
+
 _PARTS = {
     POLL_TASK: Part.POLLS,
     LINE_TASK: Part.JOBS,
     CANCEL_TASK: Part.MAINTENANCE,
     ADOPT_TASK: Part.MAINTENANCE,
     TELL_TASK: Part.MAINTENANCE,
+    CELL_TASK: Part.JOBS,
     "ryla.generate_image": Part.JOBS,
+    "ryla.generate_variations": Part.JOBS,
+    "ryla.make_character_sheet": Part.JOBS,
     "ryla.run_endpoint": Part.JOBS,
+    "ryla.swap_face": Part.JOBS,
+    "ryla.train_lora": Part.JOBS,
 }
 
 

@@ -27,6 +27,7 @@ from ryla_tasks.store.breakers import BreakerStore
 from ryla_tasks.store.budgets import Budgets, SpendStore
 from ryla_tasks.store.codec import Meta
 from ryla_tasks.store.jobs import JobStore
+from ryla_tasks.store.sheets import SheetStore
 from ryla_tasks.store.targets import TargetStore
 from ryla_tasks.tasks.breakers import Breakers
 from ryla_tasks.tasks.budget import BudgetAlerts, budgets_of, terms_of
@@ -72,6 +73,11 @@ class Runtime:
         prefix = (key.decode() if isinstance(key, bytes) else str(key)).removesuffix("x")
         meta = Meta(prefix, int(getattr(backend, "expires", 0) or _RESULTS_KEPT_S))
         return JobStore(self.client, prefix=self.settings.key_prefix, meta=meta, budgets=self.budgets)
+
+    @cached_property
+    def sheets(self) -> SheetStore:
+        """The sheets in it."""
+        return SheetStore(self.client, prefix=self.settings.key_prefix)
 
     @cached_property
     def notebook(self) -> Notebook:

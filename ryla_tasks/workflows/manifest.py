@@ -90,7 +90,8 @@ class Manifest(BaseModel):
     `output_nodes` are the ids of the nodes that save images; together they make `images` of them, times the value of
     `batch_parameter` where there is one. `expected_seconds` is the usual time of one run on a warm worker. `fallbacks`
     are what is tried, in this order, where the workflow fails. `optional` are parts that are left out where a parameter
-    is empty, `joined` inputs that are made of several parameters.
+    is empty, `joined` inputs that are made of several parameters. `base_model` is the family that its LoRAs must be
+    trained for (flux, sdxl, qwen, z-image), empty where that is not known.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -99,6 +100,7 @@ class Manifest(BaseModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]
     title: Annotated[str, Field(min_length=1)]
     description: Annotated[str, Field(min_length=1)]
+    base_model: str = ""
     parameters: Annotated[tuple[Parameter, ...], Field(strict=False)]
     nodes: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
     models: Annotated[tuple[ModelFile, ...], Field(strict=False)]

@@ -159,3 +159,37 @@ def test_a_comfyui_workflow_from_a_file(ryla: Cli) -> None:
     (ryla.folder / "workflow.json").write_text(json.dumps(workflow))
     job = ryla.json("run", "image", "--workflow", "workflow.json", "--timeout", "30")
     assert (job["status"], job["label"]) == ("completed", "workflow")
+
+
+def here(*arguments: str, code: Exit = Exit.OK) -> Any:
+    """A command in this process, which saves the start of another."""
+    done = CliRunner().invoke(cli, [*arguments, "--json"])
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout) if code in (Exit.OK, Exit.FAILED) else str(done.exception or done.output)
+
+
+def test_sheets_variations_and_swaps(ryla: Cli) -> None:
+    face, out = str(ryla.folder / "me.png"), str(ryla.folder / "out")
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(face)
+    size = ["--param", "width=64", "--param", "height=64", "--out", out]
+    done = here("run", "sheet", "--base", face, "--angle", "front", "--angle", "back", *size)
+    assert [cell["status"] for cell in done["result"]["cells"]] == ["completed", "completed"]
+    assert [Path(file).name.split("-")[1] for file in done["files"]] == ["front", "back"]
+    shown = here("show", done["job_id"])
+    ends = {cell["name"]: cell["status"] for cell in shown["cells"]}
+    assert ends == {"front": "completed", "back": "completed"}
+    assert f"{done['job_id']}-front" in ryla("show", done["job_id"], COLUMNS="160")
+    here("run", "sheet", "--resume", done["job_id"], code=Exit.USAGE)
+    many = here("run", "variations", "-p", "a hut", "-n", "2", "--seed", "4", *size)
+    assert [one["seed"] for one in many["result"]["variations"]] == [4, 4]
+    swapped = here("run", "swap", "--base", face, "--face", face)
+    assert swapped["label"] == "face-swap-reactor"
+    assert [job["label"] for job in here("list")] == ["face-swap-reactor", "z-image-turbo", "character-sheet-pose"]
+
+
+def test_a_training(served: Fleet) -> None:
+    served.endpoint("lora").update(program="lora")
+    urls = [f"--image=https://example.org/{number}.png" for number in range(3)]
+    done = here("run", "train", "--trigger-word", "me", *urls, "--steps", "5", "--name", "Me")
+    assert done["result"]["data"]["steps"] == 5
+    here("run", "train", "--trigger-word", "me", *urls[:2], code=Exit.USAGE)

@@ -17,6 +17,7 @@ from ryla_tasks.jobs.states import State
 from ryla_tasks.tasks.runtime import runtime_of
 from tests.support.fleet import Fleet, eventually
 from tests.support.messages import is_idle
+from tests.support.pictures import picture
 
 
 @pytest.fixture
@@ -43,6 +44,12 @@ def test_a_job_by_name_is_recorded_and_ends_with_its_result(served: Fleet, bare:
     record = Job.get(result.id).record
     assert (record.state, record.spec.user_id, record.spec.tags) == (State.COMPLETED, "ann", ("t",))
     assert served.endpoint("image").counters().accepted == 1
+
+
+def test_a_sheet_by_name(served: Fleet, bare: Celery) -> None:
+    wish = {"image": picture(), "angles": ["front", "back"], "width": 64, "height": 64}
+    value = send(bare, "ryla.make_character_sheet", kwargs=wish).get(timeout=30)
+    assert [cell["status"] for cell in value["cells"]] == ["completed", "completed"]
 
 
 def test_links_and_chains_of_such_a_job_are_kept(served: Fleet, bare: Celery) -> None:

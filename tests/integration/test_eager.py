@@ -17,6 +17,7 @@ from tests.conftest import QUICK, fresh_settings
 from tests.support.fallback_app import upscale
 from tests.support.fleet import Fleet
 from tests.support.own_templates import BIG, SMALL, write_templates
+from tests.support.pictures import picture
 
 
 @pytest.fixture
@@ -42,6 +43,14 @@ def image(**more: Any) -> Any:
 
 def echo(**job_input: Any) -> Any:
     return ryla_tasks.run_endpoint.s("echo", job_input or {"a": 1})
+
+
+def test_a_sheet_is_made_cell_by_cell(eager: Fleet) -> None:
+    eager.endpoint("special").update(missing_models=("gone.safetensors",))
+    angles = ["front", {"angle": "back", "checkpoint": "gone.safetensors"}]
+    value = ryla_tasks.make_character_sheet.delay(image=picture(), angles=angles, width=64, height=64).get()
+    assert [cell["status"] for cell in value["cells"]] == ["completed", "failed"]
+    assert value["missing"] == ["back"]
 
 
 def test_a_job_is_done_when_delay_returns(eager: Fleet) -> None:

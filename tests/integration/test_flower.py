@@ -16,6 +16,7 @@ import ryla_tasks
 from ryla_tasks.settings import reset_settings
 from ryla_tasks.tasks import runtime
 from tests.support.fleet import Fleet, eventually
+from tests.support.pictures import picture
 
 
 @pytest.fixture
@@ -63,12 +64,17 @@ def test_one_row_a_job_and_nothing_secret_in_it(fleet: Fleet, flower: str) -> No
     secret_url = "https://bucket.example/in.png?X-Amz-Signature=topsecret"
     image = ryla_tasks.generate_image.delay(template="z-image-turbo", prompt="a topsecret prompt")
     other = ryla_tasks.run_endpoint.delay("echo", {"url": secret_url, "simulate": {"seconds": 2}})
-    image.get(timeout=30)
-    other.get(timeout=30)
-    eventually(lambda: succeeded(flower, image.id, other.id), what="both jobs in Flower")
-    assert set(rows(flower)) == {image.id, other.id}
+    sheet = ryla_tasks.make_character_sheet.delay(
+        image=picture(), angles=["front", "back"], prompt="a topsecret prompt", width=64, height=64
+    )
+    jobs = (image, other, sheet)
+    for one in jobs:
+        one.get(timeout=30)
+    ids = {one.id for one in jobs}
+    eventually(lambda: succeeded(flower, *ids), what="all jobs in Flower")
+    assert set(rows(flower)) == ids
     page = requests.get(f"{flower}/api/tasks", timeout=5).text
-    for one in (image.id, other.id):
+    for one in ids:
         page += requests.get(f"{flower}/task/{one}", timeout=5).text
     assert "topsecret" not in page
     assert "z-image-turbo" in page

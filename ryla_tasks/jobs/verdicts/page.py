@@ -53,6 +53,7 @@ _TAIL = """\
 | `cancelled`, `revoked` | `JobCancelled` | by `Job.cancel()`, by Celery's revoke |
 | `deadline` | `JobTimedOut` | `deadline_s` passed |
 | `start_by` | `JobExpired` | `expires` passed before it started |
+| `cell_lost` | `JobFailed` | a cell of a sheet could not be made, or its record is gone |
 | `budget_job`, `budget_user`, `budget_endpoint` | `BudgetExceeded` | it would cost, or has cost, more than \
 its own ceiling, its user's day or its endpoint's day allows ([costs](costs.md)) |
 """

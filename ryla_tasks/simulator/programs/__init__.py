@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from .base import Execution, Program, ProgramError, Work, plan_execution
 from .echo import Echo
 from .image import Image
+from .lora import Lora
 
-__all__ = ["PROGRAMS", "Echo", "Execution", "Image", "Program", "ProgramError", "Work", "plan_execution"]
+__all__ = ["PROGRAMS", "Echo", "Execution", "Image", "Lora", "Program", "ProgramError", "Work", "plan_execution"]
 
-PROGRAMS: Mapping[str, Program] = {"echo": Echo(), "image": Image()}
+PROGRAMS: Mapping[str, Program] = {"echo": Echo(), "image": Image(), "lora": Lora()}

@@ -31,6 +31,8 @@ class Work:
     seconds: float
     steps: int = 0
     node: str = ""
+    #: What progress says besides, of a step of so many.
+    report: Callable[[int, int], Mapping[str, Any]] | None = None
 
 
 class Program(Protocol):
@@ -62,6 +64,7 @@ class Execution:
     error: str | None = None
     render: Callable[[], Any] | None = None
     chunks: tuple[Any, ...] = ()
+    report: Callable[[int, int], Mapping[str, Any]] | None = None
 
     def progress(self, fraction: float) -> dict[str, Any] | None:
         """The report of the last step that is over at this fraction of the run."""
@@ -70,7 +73,8 @@ class Execution:
         step = int(self.steps * fraction)
         if self.end is End.NEVER:
             step = min(step, self.steps - 1)
-        return {"percent": 100 * step // self.steps, "step": step, "steps": self.steps, "node": self.node}
+        told = {"percent": 100 * step // self.steps, "step": step, "steps": self.steps, "node": self.node}
+        return told if self.report is None else {**told, **self.report(step, self.steps)}
 
     def struck_by(self, fault: RunFault | None) -> Execution:
         """The run as a fault makes it go."""
@@ -112,7 +116,7 @@ def _steered(work: Work, directives: Directives, earlier_runs: int) -> Execution
         end, error = End.FAILED, directives.fail
         rest = directives.fail_output
         render = None if rest is None else lambda: rest
-    return Execution(seconds, end, after, steps, work.node, error, render, directives.chunks)
+    return Execution(seconds, end, after, steps, work.node, error, render, directives.chunks, work.report)
 
 
 def _output(work: Work, directives: Directives) -> Callable[[], Any] | None:

@@ -11,7 +11,7 @@ return {word, ms, out}
 -- ended. Returns {ms until a poll message is due or -1, target}.
 local id = ARGV[1]
 local f = redis.call('HMGET', key('job', id), 'state', 'target')
-if f[1] ~= 'waiting' and f[1] ~= 'starting' and f[1] ~= 'running' then
+if not POLLED[f[1] or ''] or not f[2] then
   unexpect('cancel', id)
   return {-1, ''}
 end

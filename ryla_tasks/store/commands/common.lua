@@ -40,6 +40,7 @@
 --     aliases:ID        set     jobs that end as this one does
 --     spend:DAY         hash    micro-dollars spent and reserved on a day: endpoint:E and user:U; kept 40 days
 --     starts:TARGET     zset    when a job was sent -> when a worker took it, of those that a worker's start counts for
+--     cells:ID          hash    how the cells of a sheet stand, by name (see cells.lua)
 --     health:TARGET     string  what is known of a target since somebody last waited there (JSON of a `Watch`)
 --     asked:TARGET      string  nobody asks /health before this expires; its value is the right to record the answer
 --     stats:TARGET      list    a sample of each attempt that ended, the newest first, capped
@@ -60,6 +61,8 @@ local P = KEYS[1]
 
 -- Closes an attempt's account; in money.lua.
 local pay
+-- What ends and stops sheets; in cells.lua.
+local cell_over, cancel_sheet, cancel
 
 local function key(...) return P .. ':' .. table.concat({...}, ':') end
 
@@ -224,7 +227,9 @@ local function finish(id, from, to, ending, observed, event, out)
   pay(id)
   redis.call('HSET', job, 'ending', ending, 'ended', int(NOW))
   if observed then redis.call('HSET', job, 'observed', observed) end
-  redis.call('DEL', key('input', id), key('fallbacks', id), key('output', id))
+  redis.call('DEL', key('fallbacks', id), key('output', id))
+  -- That of a sheet goes with its record: what is missing may be made by another one.
+  if redis.call('HEXISTS', job, 'sheet_of') == 0 then redis.call('DEL', key('input', id)) end
   redis.call('ZREM', key('deadlines'), id, 'start|' .. id)
   unexpect('cancel', id)
   place('deliver', id, 0)
@@ -232,6 +237,7 @@ local function finish(id, from, to, ending, observed, event, out)
   count('ended:' .. to)
   out[#out + 1] = id
   out[#out + 1] = envelope(id)
+  cell_over(id, to, out)
   for _, other in ipairs(redis.call('SMEMBERS', key('aliases', id))) do
     local state = redis.call('HGET', key('job', other), 'state')
     if state == 'queued' then finish(other, state, to, ending, nil, event, out) end
@@ -323,9 +329,10 @@ local FIELDS = {'spec', 'state', 'attempt', 'retries', 'target', 'remote_id', 'c
 
 local function record(id) return redis.call('HMGET', key('job', id), unpack(FIELDS)) end
 
--- Nothing more is owed of a job: its record goes after its retention.
+-- Nothing more is owed of a job: its record goes after its retention, a cell's with that of its sheet.
 local function retire(id)
-  local f = redis.call('HMGET', key('job', id), 'retention', 'unrecorded')
+  local f = redis.call('HMGET', key('job', id), 'retention', 'unrecorded', 'sheet')
+  if f[3] and redis.call('EXISTS', key('job', f[3])) == 1 then return end
   redis.call('ZADD', key('expiry'), after_ms(tonumber(f[1]) * 1000), id)
   if f[2] then redis.call('SET', key('tomb', id), 1, 'EX', 2592000) end
 end
@@ -343,8 +350,13 @@ local function drop(id)
     redis.call('ZREM', key('idx', 'state', f[4]), id)
     if f[5] then redis.call('DEL', key('idem', f[5])) end
   end
+  local cells = redis.call('HKEYS', key('cells', id))
   redis.call('DEL', key('job', id), key('input', id), key('fallbacks', id), key('output', id), key('envelope', id),
-    key('events', id))
+    key('events', id), key('cells', id))
+  for _, name in ipairs(cells) do
+    local cell = id .. '-' .. name
+    if redis.call('HGET', key('job', cell), 'sheet') == id then drop(cell) end
+  end
 end
 
 -- Note that a job is to stop, and how it ends then; the first reason stands.
@@ -356,11 +368,14 @@ local function ask_to_stop(job, reason, ending, to, event)
 end
 
 -- Ask a job to stop. Returns a word, the ms after which a poll message is due (-1: none), and deliveries to send.
-local function cancel(id, reason, ending, to, event)
+cancel = function(id, reason, ending, to, event)
   local job = key('job', id)
-  local f = redis.call('HMGET', job, 'state', 'endpoint', 'alias_of')
+  local f = redis.call('HMGET', job, 'state', 'endpoint', 'alias_of', 'sheet_of')
   local state = f[1]
   if not state then return 'gone', -1, {} end
+  if f[4] and (state == 'queued' or state == 'running') then
+    return cancel_sheet(id, state, reason, ending, to, event)
+  end
   if state == 'queued' or state == 'unknown' then
     if reason ~= 'expired' then redis.call('HSET', job, 'cancel', reason) end
     displace('submit:' .. f[2], id)

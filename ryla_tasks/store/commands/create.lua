@@ -6,8 +6,13 @@
 -- them come the `others`, so many inputs of fallbacks, and last the message, if it goes out here.
 local a, input, message, spec, event, progress = cjson.decode(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local job = key('job', a.id)
-if redis.call('EXISTS', job) == 1 then return {'exists', a.id} end
+if redis.call('EXISTS', job) == 1 then
+  -- Somebody may have given a job of his own the id of a cell.
+  if a.sheet and redis.call('HGET', job, 'sheet') ~= a.sheet then return {'over', a.id} end
+  return {'exists', a.id}
+end
 if redis.call('EXISTS', key('tomb', a.id)) == 1 then return {'tombstone', a.id} end
+if a.sheet and not open_cell(a.sheet, a.cell) then return {'over', a.id} end
 local twin
 if a.idem then
   local held = redis.call('GET', key('idem', a.idem))
@@ -26,6 +31,7 @@ redis.call('HSET', job, 'spec', spec, 'state', 'queued', 'endpoint', a.endpoint,
   'created', at, 'retention', a.retention_s, 'rank', a.rank)
 if a.idem and not twin then redis.call('HSET', job, 'idem', a.idem) end
 if a.only then redis.call('HSET', job, 'only', a.only) end
+if a.sheet then redis.call('HSET', job, 'sheet', a.sheet, 'cell', a.cell) end
 if a.unrecorded then redis.call('HSET', job, 'unrecorded', 1) end
 redis.call('SET', key('envelope', a.id), message)
 redis.call('ZADD', key('idx', 'all'), at, a.id)
@@ -48,7 +54,7 @@ end
 redis.call('SET', key('input', a.id), input)
 local others = a.others or 0
 if others > 0 then redis.call('RPUSH', key('fallbacks', a.id), unpack(ARGV, 7, 6 + others)) end
-place('submit:' .. a.endpoint, a.id, a.delay_ms)
+if a.cells then start_sheet(a) else place('submit:' .. a.endpoint, a.id, a.delay_ms) end
 if a.deadline_ms then redis.call('ZADD', key('deadlines'), after_ms(a.deadline_ms), a.id) end
 if a.start_by_ms then redis.call('ZADD', key('deadlines'), after_ms(a.start_by_ms), 'start|' .. a.id) end
 -- Where the broker is this database, the message is in its queue in the same moment as the record.

@@ -22,6 +22,15 @@ expect('deliver', id, a.lease_ms + 500)
 redis.call('HINCRBY', key('job', id), 'deliveries', 1)
 return {'claimed', 0, id, int(lease), int(NOW), record(id), redis.call('GET', key('output', id))}
 
+-- operation: prolong allow-oom
+-- Hold a claim for longer. Returns its new fence, or '' where the lease was lost.
+local a = cjson.decode(ARGV[1])
+if tonumber(redis.call('ZSCORE', key('due', 'deliver'), a.id) or '') ~= tonumber(a.fence) then return '' end
+local lease = lease_until(a.lease_ms, a.new_fence)
+redis.call('ZADD', key('due', 'deliver'), lease, a.id)
+expect('deliver', a.id, a.lease_ms + 500)
+return int(lease)
+
 -- operation: release allow-oom
 -- Give a claim back: the job is due again in `ms`.
 local a = cjson.decode(ARGV[1])

@@ -58,16 +58,25 @@ return {int(lease), int(NOW), flight, ms, rows}
 -- Somebody follows the job for the next ms: it is polled at once, and more often. Returns {ms until a poll message is
 -- due or -1, target}.
 local a = cjson.decode(ARGV[1])
-local f = redis.call('HMGET', key('job', a.id), 'state', 'target', 'watched')
-if not OPEN[f[1] or ''] then return {-1, ''} end
-redis.call('HSET', key('job', a.id), 'watched', int(after_ms(a.ms)))
-if not POLLED[f[1]] or (tonumber(f[3] or '') or 0) > NOW then return {-1, ''} end
-return {nudge(a.id, f[2]), f[2]}
+local function watch(id)
+  local f = redis.call('HMGET', key('job', id), 'state', 'target', 'watched')
+  if not OPEN[f[1] or ''] then return -1, '' end
+  redis.call('HSET', key('job', id), 'watched', int(after_ms(a.ms)))
+  if not POLLED[f[1]] or not f[2] or (tonumber(f[3] or '') or 0) > NOW then return -1, '' end
+  return nudge(id, f[2]), f[2]
+end
+local ms, target = watch(a.id)
+-- Who follows a sheet follows its cells. They are mostly at one target; the message of another comes in its time.
+for _, name in ipairs(redis.call('HKEYS', key('cells', a.id))) do
+  local cell_ms, cell_target = watch(cell_id(a.id, name))
+  if cell_ms >= 0 then ms, target = cell_ms, cell_target end
+end
+return {ms, target}
 
 -- operation: nudge allow-oom
 -- Somebody has a reason to think that a job has news. Takes no lease. Returns ms until a poll message is due or -1.
 local f = redis.call('HMGET', key('job', ARGV[1]), 'state', 'target')
-if f[1] ~= 'waiting' and f[1] ~= 'starting' and f[1] ~= 'running' then return {-1, ''} end
+if not POLLED[f[1] or ''] or not f[2] then return {-1, ''} end
 return {nudge(ARGV[1], f[2]), f[2]}
 
 -- operation: hold allow-oom

@@ -11,7 +11,7 @@
 -- and `spec` and `only` go with it.
 -- `message` asks for the job's envelope, to send the message of its next step; `sample` is a target and what to add to
 -- its history; `outcome` is a target, a call and 1 where it went wrong, for the target's breaker; `money` is for
--- `reckon`.
+-- `reckon`; `cell` is the sheet and the name of a cell, and its percentage.
 local a = cjson.decode(ARGV[1])
 
 -- How a job ends that was asked to stop, maybe after it was claimed: there is no new attempt, and no other end than
@@ -117,6 +117,7 @@ for i, item in ipairs(a.items) do
       end
       tell(id, item.event)
       show(item.meta)
+      if item.cell then cell_is(item.cell[1], item.cell[2], 'open ' .. item.cell[3], out) end
     end
   end
 end

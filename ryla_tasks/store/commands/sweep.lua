@@ -77,6 +77,10 @@ for _, member in ipairs(redis.call('ZRANGE', key('outbox'), '-inf', int(NOW), 'B
   if kind == 'orphan' then
     redis.call('ZADD', key('outbox'), after_ms(ORPHAN_RESEND_MS), member)
     send('orphan', id, '')
+  elseif kind == 'sheet' then
+    local out = {}
+    look_over(id, out)
+    send_all(out)
   elseif redis.call('HEXISTS', key('wake'), kind) == 1 and redis.call('ZSCORE', line_of(endpoint_of(kind), id), id) then
     -- It is in a line that moves on: its own message would only be turned away.
     redis.call('ZADD', key('outbox'), after_ms(LINED_UP_MS), member)
@@ -157,7 +161,7 @@ return removed
 -- under way and due nowhere: it is due again; else `fine`.
 local a = cjson.decode(ARGV[1])
 local id = a.id
-local f = redis.call('HMGET', key('job', id), 'state', 'endpoint', 'target', 'alias_of', 'ending')
+local f = redis.call('HMGET', key('job', id), 'state', 'endpoint', 'target', 'alias_of', 'ending', 'sheet_of', 'sheet')
 local state = f[1]
 if not state then return 'fine' end
 if f[5] then
@@ -167,10 +171,19 @@ if f[5] then
     return 'expired'
   end
   if at or redis.call('ZSCORE', key('due', 'deliver'), id) then return 'fine' end
+  if f[7] and redis.call('EXISTS', key('job', f[7])) == 1 then return 'fine' end
   if not a.dry then retire(id) end
   return 'forgotten'
 end
 if f[4] then return 'fine' end
+if f[6] and state ~= 'collecting' then
+  if redis.call('ZSCORE', key('due', 'spread'), id) or redis.call('ZSCORE', key('outbox'), 'sheet|' .. id) then
+    return 'fine'
+  end
+  if not a.dry and state == 'queued' then place('spread', id, 0) end
+  if not a.dry and state == 'running' then expect('sheet', id, 0) end
+  return 'astray'
+end
 local where = state == 'collecting' and 'deliver' or POLLED[state] and 'poll:' .. f[3] or 'submit:' .. f[2]
 if redis.call('ZSCORE', key('due', where), id) then return 'fine' end
 if not a.dry then place(where, id, 0) end

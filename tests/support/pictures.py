@@ -1,0 +1,17 @@
+"""Input images for tests."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+from PIL import Image
+
+__all__ = ["picture"]
+
+
+def picture(shade: int = 0, side: int = 64) -> dict[str, str]:
+    """A small image, as a task takes it."""
+    out = io.BytesIO()
+    Image.new("RGB", (side, side), (shade, 30, 200)).save(out, "PNG")
+    return {"image": base64.b64encode(out.getvalue()).decode()}
