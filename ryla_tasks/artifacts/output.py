@@ -72,8 +72,9 @@ def decode_output(output: Any, *, expected: int | None = None, limits: OutputLim
         _decode(raw, _label(raw.noun, number, len(found.files), raw.filename), limits)
         for number, raw in enumerate(found.files, start=1)
     )
-    warnings = (*errors, *_listed(output, "warnings"))
-    return DecodedOutput(files, _without_protocol(found.rest) if found.files else found.rest, warnings)
+    if not files:
+        return DecodedOutput(files, found.rest, tuple(errors))
+    return DecodedOutput(files, _without_protocol(found.rest), (*errors, *_words_under(output, "warnings")))
 
 
 def collect(
@@ -138,14 +139,14 @@ def _raise_reported(output: Any) -> None:
 
 def _reported_errors(output: Any) -> list[str]:
     """What worker-comfyui lists under `errors` beside its images."""
-    return _listed(output, "errors")
+    return _words_under(output, "errors") if isinstance(output, dict) and "images" in output else []
 
 
-def _listed(output: Any, name: str) -> list[str]:
-    """A ComfyUI worker's words beside its images: `errors`, and from ours `warnings`."""
-    if not (isinstance(output, dict) and "images" in output and output.get(name)):
+def _words_under(output: Any, name: str) -> list[str]:
+    """What a worker says under a name beside its files, text by text."""
+    said = output.get(name) if isinstance(output, dict) else None
+    if not said:
         return []
-    said = output[name]
     return [_text(one) for one in (said if isinstance(said, list) else [said])]
 
 
