@@ -6,6 +6,7 @@ failure; what counts is the error that it ended with.
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workers.common.failures import JobFailure
+from workers.lora_trainer.bars import parse_bar
 from workers.lora_trainer.errors import TrainingFailed, TrainingMemory
 from workers.lora_trainer.lines import without_secrets
 from workers.lora_trainer.request import TrainingRequest
@@ -48,6 +50,8 @@ class LastError:
 def last_error(lines: Sequence[str]) -> LastError:
     """The error that the log ends with. The words that AI Toolkit reports help where the traceback has none."""
     kind, words, reported = "", "", ""
+    # A bar that was open is printed once more when the interpreter shuts down, behind the traceback.
+    lines = [line for line in lines if parse_bar(line) is None]
     for at in range(len(lines) - 1, -1, -1):
         if raised := _RAISED.match(lines[at]):
             more = [line for line in lines[at + 1 : at + 1 + _MORE_LINES] if not _BANNER.match(line)]
@@ -101,7 +105,7 @@ def _memory_sentence(changes: list[dict[str, Any]]) -> str:
 
 
 def _words(change: dict[str, Any]) -> str:
-    return f"{change['field']} {change['to']} instead of {change['from']}"
+    return f"{change['field']} {json.dumps(change['to'])} instead of {json.dumps(change['from'])}"
 
 
 def advice(request: TrainingRequest, phase: str = "training") -> list[dict[str, Any]]:

@@ -122,6 +122,34 @@ WORKER = Seam(
             "workers/comfyui: neither a network volume nor COMFYUI_DIR",
         ),
         Row(
+            "request_invalid",
+            Coded("request_invalid"),
+            PERMANENT, FAIL,
+            "The request for a training is not valid.",
+            "lora_trainer: `details.field` and `details.reason`",
+        ),
+        Row(
+            "dataset_invalid",
+            Coded("dataset_invalid"),
+            PERMANENT, FAIL,
+            "The images cannot be trained on.",
+            "lora_trainer: `details.field` and `details.reason`",
+        ),
+        Row(
+            "trainer_misconfigured",
+            Coded("trainer_misconfigured"),
+            FATAL, FAIL,
+            "The GPU worker is not set up for training.",
+            "lora_trainer: no place for a LoRA, no AI Toolkit, a volume that cannot be written to",
+        ),
+        Row(
+            "training_time_out",
+            Coded("training_time_out"),
+            RECOVERABLE, RETRY,
+            "The training took longer than the GPU worker allows.",
+            "lora_trainer: its time limit, or no word of AI Toolkit for 45 minutes",
+        ),
+        Row(
             "interrupted",
             AnyOf(Coded("interrupted"), ComfyUI("execution_interrupted")),
             RECOVERABLE, RETRY,
@@ -174,10 +202,10 @@ WORKER = Seam(
         ),
         Row(
             "training_memory",
-            Says(r"OOM during training step", "OOM during training step"),
+            AnyOf(Coded("training_memory"), Says(r"OOM during training step", "OOM during training step")),
             PERMANENT, FAIL,
             "The training needs more GPU memory than there is.",
-            "ai-toolkit 0.12: gives up after several in a row",
+            "ai-toolkit 0.12: gives up after several in a row; lora_trainer: `details.change`",
         ),
         Row(
             "out_of_memory",
@@ -299,6 +327,13 @@ WORKER = Seam(
             PERMANENT, FAIL,
             "A step of the workflow failed on the GPU worker.",
             "ComfyUI, recorded: execution_error; worker-comfyui 5.8.5 passes it on in `details`",
+        ),
+        Row(
+            "training_failed",
+            Coded("training_failed"),
+            PERMANENT, FAIL,
+            "The training failed on the GPU worker.",
+            "lora_trainer: AI Toolkit ended with an error that no row above is for",
         ),
         Row(
             "worker_error",
