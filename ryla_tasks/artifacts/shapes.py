@@ -1,8 +1,8 @@
 """Where the files are in the JSON that a GPU worker returned.
 
 Known shapes: worker-comfyui from version 5 (`images: [{filename, type: base64 | s3_url, data}]`) and before it
-(`message`: base64 or URL); lists or single values under `images`, `image`, `videos`, `video`, `files`, `file` and
-`artifacts`, each an object with `data` or `url`, a data URI, a URL, or base64 of a known type of file. Everything
+(`message`: base64 or URL); lists or single values under `images`, `image`, `lora`, `videos`, `video`, `files`, `file`
+and `artifacts`, each an object with `data` or `url`, a data URI, a URL, or base64 of a known type of file. Everything
 else is left as JSON.
 """
 
@@ -19,7 +19,7 @@ from ryla_tasks.artifacts.media import sniff
 __all__ = ["Found", "RawFile", "find_files", "is_older_comfyui", "is_url"]
 
 _IMAGE_KEYS = frozenset({"images", "image"})
-_FILE_KEYS = ("images", "image", "videos", "video", "files", "file", "artifacts")
+_FILE_KEYS = ("images", "image", "lora", "videos", "video", "files", "file", "artifacts")
 _NAME_KEYS = ("filename", "fileName", "file_name", "name")
 _CONTENT_KEYS = ("data", "url", "image", "base64")
 _OLDER_KEYS = frozenset({"message", "status", "refresh_worker"})

@@ -86,6 +86,8 @@ class TrainingRequest(_Strict):
     low_vram: bool | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     ryla: Ryla = Ryla()
+    #: What a chain of `ryla_tasks` puts into the input of an endpoint; nothing here needs it.
+    previous: Any = None
 
     @model_validator(mode="after")
     def _has_one_dataset(self) -> TrainingRequest:
@@ -102,7 +104,7 @@ class TrainingRequest(_Strict):
 
     def fingerprint(self) -> str:
         """The same for requests that train the same LoRA. Signatures in URLs do not count: they are made anew."""
-        asked = self.model_dump(exclude={"ryla", "name"})
+        asked = self.model_dump(exclude={"ryla", "name", "previous"})
         for source in asked["images"] or ():
             source["url"] = _unsigned(source["url"])
         asked["dataset_url"] = _unsigned(asked["dataset_url"] or "")

@@ -39,7 +39,7 @@ class Settings:
         env = os.environ if env is None else env
         read = _Reader(env)
         # The mount point is there on every worker of RunPod, as a folder of its own, only where a volume is attached.
-        volume = Path(env.get("RYLA_TRAINER_VOLUME", "/runpod-volume") or "/nowhere")
+        volume = Path(env.get("RYLA_VOLUME", "/runpod-volume") or "/nowhere")
         return cls(
             toolkit=Path(env.get("RYLA_TRAINER_TOOLKIT") or cls.toolkit),
             python=env.get("RYLA_TRAINER_PYTHON") or sys.executable,

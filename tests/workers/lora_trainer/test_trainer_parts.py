@@ -391,9 +391,9 @@ def test_no_file_is_too_strange_to_be_looked_at(
 
 
 def test_settings_name_what_is_wrong(tmp_path: Path) -> None:
-    settings = Settings.from_env({"RYLA_TRAINER_VOLUME": str(tmp_path), "RYLA_TRAINER_TIME_LIMIT_S": "90"})
+    settings = Settings.from_env({"RYLA_VOLUME": str(tmp_path), "RYLA_TRAINER_TIME_LIMIT_S": "90"})
     assert (settings.volume, settings.time_limit_s, settings.gpu_gb) == (tmp_path, 90, None)
-    assert Settings.from_env({"RYLA_TRAINER_VOLUME": ""}).volume is None
+    assert Settings.from_env({"RYLA_VOLUME": ""}).volume is None
     with pytest.raises(ValueError, match="RYLA_TRAINER_QUIET_S"):
         Settings.from_env({"RYLA_TRAINER_QUIET_S": "soon"})
 

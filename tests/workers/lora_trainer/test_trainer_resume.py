@@ -31,7 +31,7 @@ def start_worker(bench: Bench, request: dict[str, Any], log: Path) -> subprocess
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "RYLA_TRAINER_TOOLKIT": str(settings.toolkit),
-        "RYLA_TRAINER_VOLUME": str(settings.volume),
+        "RYLA_VOLUME": str(settings.volume),
         "RYLA_TRAINER_WORK": str(settings.work),
         "RYLA_TRAINER_POLL_S": "0.05",
     }
