@@ -13,7 +13,7 @@ __all__ = ["Bar", "parse_bar"]
 _BAR = re.compile(
     r"(?P<name>[^|]{0,300}?):?\s*(?P<percent>\d{1,3})%\|(?P<drawn>[^|]{0,300})\|\s*"
     r"(?P<done>\d{1,12})/(?P<total>\d{1,12})\s\["
-    r"(?P<elapsed>[\d:]{4,12})<(?P<left>[\d:]{4,12}|\?)"
+    r"(?P<elapsed>[\d:]{4,24})<(?P<left>[\d:]{4,24}|\?)"
     r"(?:,\s+(?P<rate>[^,\]\s]{1,30}))?(?:,\s+(?P<postfix>[^\]]{0,300}))?\]"
 )
 _LOSS = re.compile(r"(?:^|[\s,])loss:\s*([-+]?(?:\d{1,30}(?:\.\d{0,30})?(?:[eE][-+]?\d{1,3})?|nan|inf))(?=[\s,\]]|$)")

@@ -15,7 +15,7 @@ metadata; SIGINT ends it with exit code 0, an error with 1. How it behaves, by t
 | AITK_MODE | what goes wrong, see below |
 | AITK_AT | the step at which it does (10) |
 | AITK_PID_FILE | where to write the process id |
-| AITK_STARTS_FILE | where to add the step that the training began at |
+| AITK_STORY_FILE | where to add `began STEP`, and `interrupted` when it is stopped as it should be |
 
 Modes: `oom` (every step from AITK_AT on), `oom_thrice` (then it goes on), `oom_load`, `crash`, `gated`, `disk_full`,
 `killed`, `nan`, `hang`, `no_lora`, `stubborn` (SIGINT and SIGTERM do nothing).
@@ -61,6 +61,12 @@ class GatedRepoError(OSError):
 
 
 GatedRepoError.__module__ = "huggingface_hub.errors"
+
+
+def tell(words: str) -> None:
+    if story := os.environ.get("AITK_STORY_FILE"):
+        with Path(story).open("a") as file:
+            print(words, file=file)
 
 
 def read_config(path: str, name: str | None) -> dict[str, Any]:
@@ -137,9 +143,7 @@ class Trainer:
         self.resume()
         losses = Losses(self.root / "loss_log.db")
         start = self.step
-        if starts := os.environ.get("AITK_STARTS_FILE"):
-            with Path(starts).open("a") as file:
-                print(start, file=file)
+        tell(f"began {start}")
         bar = tqdm(total=self.steps, desc=self.name, leave=True, initial=self.step, smoothing=0.7)
         for step in range(start, self.steps):
             self.step = step
@@ -291,6 +295,7 @@ def main() -> None:
             print("========================================")
             raise
         except KeyboardInterrupt:
+            tell("interrupted")
             print("")
             print("========================================")
             print("Job stopped")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from trainer_bench import Bench, picture, zipped
 
+from workers.common import fetching
 from workers.common.fetching import FetchFailed
 from workers.lora_trainer.archive import Limits, unpack
 from workers.lora_trainer.dataset import Dataset, prepare
@@ -97,7 +98,10 @@ def test_no_private_address_is_asked(bench: Bench, tmp_path: Path, monkeypatch: 
     assert bench.files.asked == []
 
 
-def test_a_server_that_is_down_is_not_the_callers_fault(bench: Bench, tmp_path: Path) -> None:
+def test_a_server_that_is_down_is_not_the_callers_fault(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "_PAUSE_S", 0.01)
     images = bench.images(3)
     bench.files.close()
     with pytest.raises(FetchFailed) as raised:

@@ -95,6 +95,7 @@ def test_a_cancel_stops_the_trainer_and_leaves_checkpoints(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, at: int
 ) -> None:
     monkeypatch.setenv("AITK_PID_FILE", str(tmp_path / "pid"))
+    monkeypatch.setenv("AITK_STORY_FILE", str(tmp_path / "story"))
     monkeypatch.setenv("AITK_LOAD_S", "5" if at == 0 else "0")
     volume = bench.settings.volume
     assert volume is not None
@@ -104,6 +105,8 @@ def test_a_cancel_stops_the_trainer_and_leaves_checkpoints(
     assert took < 2.0
     assert not alive(int((tmp_path / "pid").read_text()))
     assert (kept / "step_000000020.safetensors").exists() == (at > 0)
+    if at > 0:
+        assert (tmp_path / "story").read_text() == "began 0\ninterrupted\n"
     assert not (volume / "models").exists()
     assert bench.left() == []
 

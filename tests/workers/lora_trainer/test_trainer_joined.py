@@ -43,7 +43,7 @@ class Gpu:
             "RYLA_VOLUME": str(settings.volume),
             "RYLA_TRAINER_WORK": str(settings.work),
             "RYLA_TRAINER_POLL_S": "0.1",
-            "AITK_STARTS_FILE": str(self.folder / "starts"),
+            "AITK_STORY_FILE": str(self.folder / "story"),
             "AITK_PID_FILE": str(self.folder / f"{worker_id}.pid"),
         }
         process = subprocess.Popen(
@@ -108,6 +108,7 @@ def test_a_cancel_reaches_the_trainer(gpu: Gpu, bench: Bench) -> None:
     job.cancel()
     eventually(lambda: not alive(trainer), timeout=10, what="the trainer has stopped")
     eventually(lambda: job.status == "cancelled", timeout=10, what="the job is cancelled")
+    assert (gpu.folder / "story").read_text().splitlines()[-1] == "interrupted"
 
 
 def test_a_lost_worker_costs_the_steps_since_its_last_checkpoint(gpu: Gpu, bench: Bench) -> None:
@@ -123,7 +124,7 @@ def test_a_lost_worker_costs_the_steps_since_its_last_checkpoint(gpu: Gpu, bench
     got = result.get(timeout=40)
     assert got["data"]["steps"] == 150
     assert got["attempts"] == 1
-    starts = [int(step) for step in (gpu.folder / "starts").read_text().split()]
-    assert starts[0] == 0
-    assert starts[1] in (20, 40, 60, 80, 100, 120, 140)
-    assert len(starts) == 2
+    began = [int(line.split()[1]) for line in (gpu.folder / "story").read_text().splitlines()]
+    assert began[0] == 0
+    assert began[1] in (20, 40, 60, 80, 100, 120, 140)
+    assert len(began) == 2

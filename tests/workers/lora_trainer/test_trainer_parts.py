@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tqdm import tqdm
 
+from tests.support.ai_toolkit.run import Losses
 from workers.lora_trainer.bars import Bar, parse_bar
 from workers.lora_trainer.config import config_text, make_config
 from workers.lora_trainer.dataset import captioned
 from workers.lora_trainer.errors import DatasetInvalid, RequestInvalid
 from workers.lora_trainer.lines import LineSplitter, Tail, without_secrets
-from workers.lora_trainer.losses import LossRow
+from workers.lora_trainer.losses import LossRow, read_losses
 from workers.lora_trainer.oom import advice, last_error
 from workers.lora_trainer.progress import Tracker
 from workers.lora_trainer.request import BASE_MODELS, TrainingRequest, parse_request
@@ -31,6 +32,9 @@ from workers.lora_trainer.toolkit import toolkit_env
 IMAGES = [{"url": f"https://example.com/{number}.png"} for number in range(3)]
 ASKED: dict[str, Any] = {"trigger_word": "ohwx", "images": IMAGES}
 NAME = "cor-1"
+
+#: Others use the machine, too.
+QUICK = settings(max_examples=100, deadline=None)
 
 
 def printed(done: int, total: int, loss: float | None, elapsed: float) -> str:
@@ -51,6 +55,7 @@ BARS = st.builds(
 )
 
 
+@QUICK
 @given(st.lists(GARBAGE | BARS, max_size=12), st.data())
 def test_lines_are_found_however_the_bytes_are_cut(lines: list[str], data: st.DataObject) -> None:
     ends = [data.draw(st.sampled_from(["\r", "\n", "\r\n"])) for _ in lines]
@@ -70,6 +75,7 @@ def bars_in(lines: list[str]) -> list[Bar]:
     return [bar for line in lines if (bar := parse_bar(line)) is not None]
 
 
+@QUICK
 @given(st.integers(0, 10**6), st.integers(1, 10**6), st.none() | st.floats(0, 10), st.floats(0.01, 350_000))
 def test_a_bar_of_tqdm_is_read_back(done: int, total: int, loss: float | None, elapsed: float) -> None:
     done = min(done, total)
@@ -88,6 +94,7 @@ def test_a_bar_of_tqdm_is_read_back(done: int, total: int, loss: float | None, e
         assert bar.left_s is None
 
 
+@QUICK
 @given(GARBAGE, BARS)
 def test_what_is_before_and_after_a_bar_does_not_hide_it(garbage: str, line: str) -> None:
     bar = parse_bar(line)
@@ -99,6 +106,7 @@ def test_what_is_before_and_after_a_bar_does_not_hide_it(garbage: str, line: str
     assert (before.done, before.total, before.loss) == (bar.done, bar.total, bar.loss)
 
 
+@QUICK
 @given(st.text(max_size=400))
 def test_anything_can_be_looked_at(text: str) -> None:
     parse_bar(text)
@@ -143,6 +151,7 @@ def test_the_tail_keeps_one_line_of_each_bar() -> None:
 # Progress.
 
 
+@QUICK
 @given(st.lists(st.one_of(
     st.builds(lambda done, loss: Bar(NAME, done, 100, 5.0, loss), st.integers(0, 100), st.none() | st.floats()),
     st.builds(lambda done: Bar("Caching latents to disk", done, 100), st.integers(0, 100)),
@@ -191,6 +200,26 @@ def test_the_newer_of_bar_and_log_counts() -> None:
     tracker.bar(Bar(NAME, 15, 100, 60.0, 0.3), 3.0)
     assert tracker.progress(13.0).eta_s == 50.0
     assert (tracker.step, tracker.loss) == (15, 0.3)
+
+
+def test_the_log_of_losses(tmp_path: Path) -> None:
+    """As AI Toolkit writes it: step n is done when it is there, the first one is never logged."""
+    file = tmp_path / "loss_log.db"
+    assert read_losses(file) is None
+    log = Losses(file)
+    assert read_losses(file) is None
+    for step in range(1, 101):
+        log.pending.append((step, 1_000.0 + 2 * step, 1e-4, 1 / step))
+    log.flush()
+    assert read_losses(file) == LossRow(done=101, loss=0.01, rate_s=2.0)
+    log.pending.append((101, 1_203.0, 1e-4, math.nan))
+    log.flush()
+    found = read_losses(file)
+    assert found is not None
+    assert (found.done, found.loss) == (102, None)
+    broken = tmp_path / "broken.db"
+    broken.write_bytes(b"SQLite format 3\0" + bytes(500))
+    assert read_losses(broken) is None
 
 
 # The request.
@@ -305,6 +334,7 @@ def replaced(text: str, env: dict[str, str]) -> str:
     return re.sub(r"\$\{([^}]+)\}", lambda match: env[match.group(1)], text)
 
 
+@QUICK
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_a_prompt_arrives_as_it_is_and_asks_for_nothing(prompt: str, word: str) -> None:
     prompt, word = f"a ${{HF_TOKEN}} {prompt}", f"w{word}$"
@@ -327,6 +357,7 @@ def test_the_config_is_yaml_too() -> None:
 # Captions, memory, errors, files.
 
 
+@QUICK
 @given(st.text(max_size=60))
 def test_every_caption_has_the_trigger_word(caption: str) -> None:
     found = captioned(caption, "ohwx")
@@ -381,6 +412,7 @@ def test_a_safetensors_file_is_whole_or_not(tmp_path: Path) -> None:
     assert read_header(path) is None
 
 
+@QUICK
 @given(st.binary(max_size=200), st.integers(0, 300))
 def test_no_file_is_too_strange_to_be_looked_at(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, length: int
@@ -391,8 +423,8 @@ def test_no_file_is_too_strange_to_be_looked_at(
 
 
 def test_settings_name_what_is_wrong(tmp_path: Path) -> None:
-    settings = Settings.from_env({"RYLA_VOLUME": str(tmp_path), "RYLA_TRAINER_TIME_LIMIT_S": "90"})
-    assert (settings.volume, settings.time_limit_s, settings.gpu_gb) == (tmp_path, 90, None)
+    found = Settings.from_env({"RYLA_VOLUME": str(tmp_path), "RYLA_TRAINER_TIME_LIMIT_S": "90"})
+    assert (found.volume, found.time_limit_s, found.gpu_gb) == (tmp_path, 90, None)
     assert Settings.from_env({"RYLA_VOLUME": ""}).volume is None
     with pytest.raises(ValueError, match="RYLA_TRAINER_QUIET_S"):
         Settings.from_env({"RYLA_TRAINER_QUIET_S": "soon"})

@@ -78,6 +78,21 @@ def test_after_a_kill_the_next_worker_goes_on(bench: Bench, monkeypatch: pytest.
     assert list(kept_folder(bench).glob("step_*")) == []
 
 
+def test_a_trainer_that_says_nothing_ends_with_its_worker_all_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that prints finds its pipe broken; this one is in the middle of a long step."""
+    monkeypatch.setenv("AITK_MODE", "hang")
+    monkeypatch.setenv("AITK_STORY_FILE", str(tmp_path / "story"))
+    monkeypatch.setenv("AITK_PID_FILE", str(tmp_path / "pid"))
+    worker = start_worker(bench, bench.request(), tmp_path / "log")
+    eventually(lambda: (tmp_path / "story").exists(), what="the training has begun")
+    worker.kill()
+    worker.wait(10)
+    trainer = int((tmp_path / "pid").read_text())
+    eventually(lambda: not alive(trainer), timeout=5, what="the trainer is gone with its worker")
+
+
 def test_an_answer_that_was_lost_is_given_again_without_training(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     request = bench.request()
     first = bench.run(request)
