@@ -15,7 +15,7 @@ metadata; SIGINT ends it with exit code 0, an error with 1. How it behaves, by t
 | AITK_MODE | what goes wrong, see below |
 | AITK_AT | the step at which it does (10) |
 | AITK_PID_FILE | where to write the process id |
-| AITK_STORY_FILE | where to add `began STEP`, and `interrupted` when it is stopped as it should be |
+| AITK_STORY_FILE | where to add `began STEP`, `hangs`, and `interrupted` when it is stopped as it should be |
 
 Modes: `oom` (every step from AITK_AT on), `oom_thrice` (then it goes on), `oom_load`, `crash`, `gated`, `disk_full`,
 `killed`, `nan`, `hang`, `no_lora`, `stubborn` (SIGINT and SIGTERM do nothing).
@@ -231,6 +231,7 @@ class Trainer:
             case "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hang" if step == AT:
+                tell("hangs")
                 time.sleep(3_600)
 
     def save(self, step: int | None) -> None:

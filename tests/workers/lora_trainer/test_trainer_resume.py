@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -86,11 +88,16 @@ def test_a_trainer_that_says_nothing_ends_with_its_worker_all_the_same(
     monkeypatch.setenv("AITK_STORY_FILE", str(tmp_path / "story"))
     monkeypatch.setenv("AITK_PID_FILE", str(tmp_path / "pid"))
     worker = start_worker(bench, bench.request(), tmp_path / "log")
-    eventually(lambda: (tmp_path / "story").exists(), what="the training has begun")
+    story = tmp_path / "story"
+    eventually(lambda: story.exists() and "hangs" in story.read_text(), what="the trainer is silent")
     worker.kill()
     worker.wait(10)
     trainer = int((tmp_path / "pid").read_text())
-    eventually(lambda: not alive(trainer), timeout=5, what="the trainer is gone with its worker")
+    try:
+        eventually(lambda: not alive(trainer), timeout=5, what="the trainer is gone with its worker")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(trainer, signal.SIGKILL)
 
 
 def test_an_answer_that_was_lost_is_given_again_without_training(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
