@@ -31,10 +31,12 @@ class RequestInvalid(JobFailure):
     """The request for a training cannot be carried out: `field` is what is wrong with it, `reason` why."""
 
     code_of_class: ClassVar[str] = "request_invalid"
+    says: ClassVar[str] = "The training request is not valid"
 
     def __init__(self, field: str, reason: str, **more: Any) -> None:
-        sentence = f"The training request is not valid: {field}: {reason}."
-        super().__init__(self.code_of_class, sentence, {"field": field, "reason": reason, **more})
+        super().__init__(
+            self.code_of_class, f"{self.says}: {field}: {reason}.", {"field": field, "reason": reason, **more}
+        )
         self.field = field
         self.reason = reason
 
@@ -43,6 +45,7 @@ class DatasetInvalid(RequestInvalid):
     """The images or captions cannot be trained on."""
 
     code_of_class = "dataset_invalid"
+    says = "The images cannot be trained on"
 
 
 class TrainingMemory(JobFailure):

@@ -69,20 +69,20 @@ def failure_of(
 ) -> JobFailure:
     """The failure that a run of AI Toolkit ended with. 0 comes here too: it then has written no LoRA."""
     error = last_error(lines) if code != 0 else LastError()
-    details: dict[str, Any] = {
+    changes = advice(request, phase) if error.is_memory else []
+    # What helps comes first and the log last: who passes this on may cut it short.
+    details: dict[str, Any] = {"change": changes} if error.is_memory else {}
+    details |= {
         "step": step,
         "phase": phase,
         "exit_code": code,
         # Of these two the table of verdicts reads what a row of its own is for: a gated model, a full disk.
         "error_type": error.kind,
         "error_message": error.words,
+        "gpu_gb": gpu_gb,
         "log": [without_secrets(line)[:_LONGEST] for line in lines[-_TOLD_LINES:]],
     }
     if error.is_memory:
-        changes = advice(request, phase)
-        details["change"] = changes
-        if gpu_gb is not None:
-            details["gpu_gb"] = gpu_gb
         return TrainingMemory(_memory_sentence(changes), details)
     return TrainingFailed(_sentence(code, error), details)
 

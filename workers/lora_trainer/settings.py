@@ -38,8 +38,8 @@ class Settings:
         """The settings of this process. `ValueError` names the variable that makes no sense."""
         env = os.environ if env is None else env
         read = _Reader(env)
-        # The mount point is there on every worker of RunPod, as a folder of its own, only where a volume is attached.
-        volume = Path(env.get("RYLA_VOLUME", "/runpod-volume") or "/nowhere")
+        # RunPod mounts the volume there; where there is none, there is no such folder.
+        volume = Path(env.get("RYLA_VOLUME", "").strip() or "/runpod-volume")
         return cls(
             toolkit=Path(env.get("RYLA_TRAINER_TOOLKIT") or cls.toolkit),
             python=env.get("RYLA_TRAINER_PYTHON") or sys.executable,

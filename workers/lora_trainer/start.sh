@@ -14,9 +14,9 @@ fi
 RYLA_TRAINER_GPU_GB=${RYLA_TRAINER_GPU_GB:-$(($(head -n 1 <<<"$memory") / 1000))}
 export RYLA_TRAINER_GPU_GB
 
-volume=${RYLA_VOLUME-/runpod-volume}
+volume=${RYLA_VOLUME:-/runpod-volume}
 say "GPU memory ${RYLA_TRAINER_GPU_GB} GB"
-if [[ -n $volume && -d $volume ]]; then
+if [[ -d $volume ]]; then
   say "network volume ${volume}, $(df --output=avail -BG "$volume" | tail -n 1 | tr -d ' ') free"
 else
   say "no network volume: trainings cannot be resumed, and models are downloaded by every worker"

@@ -123,31 +123,43 @@ WORKER = Seam(
         ),
         Row(
             "request_invalid",
-            Coded("request_invalid"),
+            AnyOf(
+                Coded("request_invalid"),
+                Says(r"^The training request is not valid", "The training request is not valid"),
+            ),
             PERMANENT, FAIL,
             "The request for a training is not valid.",
-            "lora_trainer: `details.field` and `details.reason`",
+            "workers/lora_trainer: `details.field` and `details.reason`",
         ),
         Row(
             "dataset_invalid",
-            Coded("dataset_invalid"),
+            AnyOf(
+                Coded("dataset_invalid"),
+                Says(r"^The images cannot be trained on", "The images cannot be trained on"),
+            ),
             PERMANENT, FAIL,
             "The images cannot be trained on.",
-            "lora_trainer: `details.field` and `details.reason`",
+            "workers/lora_trainer: `details.field` and `details.reason`",
         ),
         Row(
             "trainer_misconfigured",
             Coded("trainer_misconfigured"),
             FATAL, FAIL,
             "The GPU worker is not set up for training.",
-            "lora_trainer: no place for a LoRA, no AI Toolkit, a volume that cannot be written to",
+            "workers/lora_trainer: no place for a LoRA, no AI Toolkit, a volume that cannot be written to",
         ),
         Row(
             "training_time_out",
-            Coded("training_time_out"),
+            AnyOf(
+                Coded("training_time_out"),
+                Says(
+                    r"^The training (took longer|has stopped making)|^The images of the training could not",
+                    "The training took longer, or has stopped making progress",
+                ),
+            ),
             RECOVERABLE, RETRY,
             "The training took longer than the GPU worker allows.",
-            "lora_trainer: its time limit, or no word of AI Toolkit for 45 minutes",
+            "workers/lora_trainer: its time limit, or no word of AI Toolkit for 45 minutes",
         ),
         Row(
             "interrupted",
@@ -202,10 +214,13 @@ WORKER = Seam(
         ),
         Row(
             "training_memory",
-            AnyOf(Coded("training_memory"), Says(r"OOM during training step", "OOM during training step")),
+            AnyOf(
+                Coded("training_memory"),
+                Says(r"OOM during training step|^The training needs more GPU memory", "OOM during training step"),
+            ),
             PERMANENT, FAIL,
             "The training needs more GPU memory than there is.",
-            "ai-toolkit 0.12: gives up after several in a row; lora_trainer: `details.change`",
+            "ai-toolkit 0.12: gives up after several in a row; workers/lora_trainer: `details.change`",
         ),
         Row(
             "out_of_memory",
@@ -330,10 +345,13 @@ WORKER = Seam(
         ),
         Row(
             "training_failed",
-            Coded("training_failed"),
+            AnyOf(
+                Coded("training_failed"),
+                Says(r"^The training (failed|broke off|was (stopped|killed))", "The training failed"),
+            ),
             PERMANENT, FAIL,
             "The training failed on the GPU worker.",
-            "lora_trainer: AI Toolkit ended with an error that no row above is for",
+            "workers/lora_trainer: AI Toolkit ended with an error that no row above is for",
         ),
         Row(
             "worker_error",
