@@ -122,6 +122,46 @@ WORKER = Seam(
             "workers/comfyui: neither a network volume nor COMFYUI_DIR",
         ),
         Row(
+            "request_invalid",
+            AnyOf(
+                Coded("request_invalid"),
+                Says(r"^The training request is not valid", "The training request is not valid"),
+            ),
+            PERMANENT, FAIL,
+            "The request for a training is not valid.",
+            "workers/lora_trainer: `details.field` and `details.reason`",
+        ),
+        Row(
+            "dataset_invalid",
+            AnyOf(
+                Coded("dataset_invalid"),
+                Says(r"^The images cannot be trained on", "The images cannot be trained on"),
+            ),
+            PERMANENT, FAIL,
+            "The images cannot be trained on.",
+            "workers/lora_trainer: `details.field` and `details.reason`",
+        ),
+        Row(
+            "trainer_misconfigured",
+            Coded("trainer_misconfigured"),
+            FATAL, FAIL,
+            "The GPU worker is not set up for training.",
+            "workers/lora_trainer: no place for a LoRA, no AI Toolkit, a volume that cannot be written to",
+        ),
+        Row(
+            "training_time_out",
+            AnyOf(
+                Coded("training_time_out"),
+                Says(
+                    r"^The training (took longer|has stopped making)|^The images of the training could not",
+                    "The training took longer, or has stopped making progress",
+                ),
+            ),
+            RECOVERABLE, RETRY,
+            "The training took longer than the GPU worker allows.",
+            "workers/lora_trainer: its time limit, or no word of AI Toolkit for 45 minutes",
+        ),
+        Row(
             "interrupted",
             AnyOf(Coded("interrupted"), ComfyUI("execution_interrupted")),
             RECOVERABLE, RETRY,
@@ -174,10 +214,13 @@ WORKER = Seam(
         ),
         Row(
             "training_memory",
-            Says(r"OOM during training step", "OOM during training step"),
+            AnyOf(
+                Coded("training_memory"),
+                Says(r"OOM during training step|^The training needs more GPU memory", "OOM during training step"),
+            ),
             PERMANENT, FAIL,
             "The training needs more GPU memory than there is.",
-            "ai-toolkit 0.12: gives up after several in a row",
+            "ai-toolkit 0.12: gives up after several in a row; workers/lora_trainer: `details.change`",
         ),
         Row(
             "out_of_memory",
@@ -299,6 +342,16 @@ WORKER = Seam(
             PERMANENT, FAIL,
             "A step of the workflow failed on the GPU worker.",
             "ComfyUI, recorded: execution_error; worker-comfyui 5.8.5 passes it on in `details`",
+        ),
+        Row(
+            "training_failed",
+            AnyOf(
+                Coded("training_failed"),
+                Says(r"^The training (failed|broke off|was (stopped|killed))", "The training failed"),
+            ),
+            PERMANENT, FAIL,
+            "The training failed on the GPU worker.",
+            "workers/lora_trainer: AI Toolkit ended with an error that no row above is for",
         ),
         Row(
             "worker_error",

@@ -108,6 +108,17 @@ def test_json_beside_files_is_kept_without_them() -> None:
     assert [file.url for file in decoded.files] == [SECRET, None]
 
 
+def test_a_lora_is_a_file_where_it_has_a_url() -> None:
+    stored = {"filename": "c.safetensors", "type": "s3_url", "data": SECRET, "sha256": "ab", "bytes": 5, "kind": "lora"}
+    decoded = decode_output({"lora": stored, "files": [], "steps": 9})
+    assert [(file.filename, file.url) for file in decoded.files] == [("c.safetensors", SECRET)]
+    assert decoded.data["lora"] == {"sha256": "ab", "bytes": 5}
+    on_volume = {**stored, "type": "volume", "data": "/runpod-volume/models/loras/c.safetensors"}
+    decoded = decode_output({"lora": on_volume, "steps": 9})
+    assert decoded.files == ()
+    assert decoded.data["lora"] == on_volume
+
+
 @pytest.mark.parametrize("output", [None, {}, [], "", {"images": []}, {"images": [], "errors": []}])
 @pytest.mark.parametrize("expected", [None, 1])
 def test_completed_without_output_is_missing(output: Any, expected: int | None) -> None:
