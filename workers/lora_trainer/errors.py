@@ -58,8 +58,8 @@ class TrainingMemory(JobFailure):
 class TrainingFailed(JobFailure):
     """AI Toolkit ended with an error; `details` has its class and words, and the end of the log."""
 
-    def __init__(self, sentence: str, details: dict[str, Any]) -> None:
-        super().__init__("training_failed", sentence, details)
+    def __init__(self, sentence: str, details: dict[str, Any], *, refresh: bool = False) -> None:
+        super().__init__("training_failed", sentence, details, refresh=refresh)
 
 
 class TrainingTimeOut(JobFailure):

@@ -29,6 +29,8 @@ _NO_MEMORY = re.compile(
 #: What AI Toolkit prints of a failed job on the other stream.
 _BANNER = re.compile(r"=+\Z|Result:| - \d+ |Error running job: ")
 _MORE_LINES = 8
+#: A GPU after which the next job would fail as well.
+_BROKEN_GPU = re.compile(r"CUDA error:|no CUDA-capable device|NVIDIA driver|CUDA driver")
 _TOLD_LINES = 30
 _LONGEST = 1_000
 _SMALLEST_SIDE = 512
@@ -84,7 +86,7 @@ def failure_of(
     }
     if error.is_memory:
         return TrainingMemory(_memory_sentence(changes), details)
-    return TrainingFailed(_sentence(code, error), details)
+    return TrainingFailed(_sentence(code, error), details, refresh=bool(_BROKEN_GPU.search(error.words)))
 
 
 def _sentence(code: int, error: LastError) -> str:

@@ -27,14 +27,19 @@ async def publish_lora(
 ) -> dict[str, Any]:
     """Put a LoRA where it belongs; the result's `lora`. There is a volume, or a store, or both.
 
-    On the volume it appears whole. A store that fails is a warning where the file is on the volume, else the error.
+    On the volume it appears whole. Hours of work are not thrown away for one place that fails: where the other took
+    the file, that is a warning.
     """
     header = await asyncio.to_thread(read_header, made)
     if header is None:
         raise TrainingFailed("The training made no LoRA that can be read.", {"file": made.name})
     filename = f"{name}.safetensors"
     if on_volume is not None and made != on_volume:
-        await asyncio.to_thread(copy_whole, made, on_volume)
+        try:
+            await asyncio.to_thread(copy_whole, made, on_volume)
+        except OSError as error:
+            _go_on_without_volume(error, store, warnings)
+            on_volume = None
     sha256 = await asyncio.to_thread(digest, made)
     lora = {"filename": filename, "sha256": sha256, "bytes": header.bytes, "kind": "lora"}
     if store is not None:
@@ -45,6 +50,14 @@ async def publish_lora(
                 raise
             warnings.append(f"The LoRA is on the volume only: the store failed ({failed.details.get('reason')}).")
     return {**lora, "type": "volume", "data": str(on_volume)}
+
+
+def _go_on_without_volume(error: OSError, store: Store | None, warnings: list[str]) -> None:
+    """The volume did not take the LoRA: on to the store, if there is one."""
+    if store is None:
+        about = {"error_type": type(error).__name__, "error_message": str(error)[:500]}
+        raise TrainingFailed("The training failed: its LoRA could not be written to the volume.", about) from None
+    warnings.append(f"The LoRA is not on the volume, which could not be written to ({type(error).__name__}).")
 
 
 async def _put(store: Store, path: Path, key: str, content_type: str) -> str:

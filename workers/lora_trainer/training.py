@@ -150,10 +150,13 @@ class Training:
         await uploads.finish()
         files = uploads.files
         if kept is not None and on_volume is not None:
-            if self.store is None:
-                files = await asyncio.to_thread(_samples_on_volume, made.parent / "samples", kept.samples())
             facts = {"steps": self.request.steps, "final_loss": loss, "sha256": lora["sha256"]}
-            await asyncio.to_thread(kept.finish, on_volume, facts)
+            try:
+                if self.store is None:
+                    files = await asyncio.to_thread(_samples_on_volume, made.parent / "samples", kept.samples())
+                await asyncio.to_thread(kept.finish, on_volume, facts)
+            except OSError as error:
+                self.warnings.append(f"The volume could not be written to ({type(error).__name__}).")
         return self._result(lora, files, loss)
 
     async def _give_again(self, finished: Finished, kept: Kept | None) -> dict[str, Any]:

@@ -17,8 +17,8 @@ metadata; SIGINT ends it with exit code 0, an error with 1. How it behaves, by t
 | AITK_PID_FILE | where to write the process id |
 | AITK_STORY_FILE | where to add `began STEP`, `hangs`, and `interrupted` when it is stopped as it should be |
 
-Modes: `oom` (every step from AITK_AT on), `oom_thrice` (then it goes on), `oom_load`, `crash`, `gated`, `disk_full`,
-`killed`, `nan`, `hang`, `no_lora`, `stubborn` (SIGINT and SIGTERM do nothing).
+Modes: `oom` (every step from AITK_AT on), `oom_thrice` (then it goes on), `oom_load`, `crash`, `gated`,
+`disk_full`, `gpu_broken`, `killed`, `nan`, `hang`, `no_lora`, `stubborn` (SIGINT and SIGTERM do nothing).
 """
 
 from __future__ import annotations
@@ -226,6 +226,8 @@ class Trainer:
         match MODE:
             case "crash":
                 raise ValueError("mat1 and mat2 shapes cannot be multiplied (77x2048 and 768x320)")
+            case "gpu_broken":
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
             case "disk_full":
                 raise OSError(28, "No space left on device")
             case "killed":

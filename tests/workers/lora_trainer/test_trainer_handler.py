@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,19 @@ from moto.server import ThreadedMotoServer
 from trainer_bench import Bench, alive
 
 from workers.common.storing import Store
+from workers.lora_trainer import output
 from workers.lora_trainer.tensors import read_header
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    host, port = server.get_host_and_port()
+    store = Store(f"http://{host}:{port}", "results", "key", "secret")
+    store._connected().create_bucket(Bucket="results")
+    yield store
+    server.stop()
 
 
 def test_a_training_from_the_request_to_the_lora(bench: Bench) -> None:
@@ -53,17 +66,12 @@ def test_progress_is_told_as_it_goes(bench: Bench, monkeypatch: pytest.MonkeyPat
     assert percents[-1] <= 99
 
 
-def test_checkpoints_and_samples_are_stored_as_they_come(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        bench.store = Store(f"http://{host}:{port}", "results", "key", "secret")
-        bench.store._connected().create_bucket(Bucket="results")
-        monkeypatch.setenv("AITK_SAVE_S", "0.2")
-        answer = bench.run(bench.request(sample_prompts=["a", "b"]), volume=None)
-    finally:
-        server.stop()
+def test_checkpoints_and_samples_are_stored_as_they_come(
+    bench: Bench, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.store = store
+    monkeypatch.setenv("AITK_SAVE_S", "0.2")
+    answer = bench.run(bench.request(sample_prompts=["a", "b"]), volume=None)
     assert answer["lora"]["type"] == "s3_url"
     assert "/loras/cor-1/cor-1.safetensors?" in answer["lora"]["data"]
     stored = [file["filename"] for file in answer["files"] if file["kind"] == "checkpoint"]
@@ -71,6 +79,29 @@ def test_checkpoints_and_samples_are_stored_as_they_come(bench: Bench, monkeypat
     assert sum(file["kind"] == "sample" for file in answer["files"]) == 6
     assert answer["warnings"][0] == "images.0.url is 96x128, smaller than the resolution of 512"
     assert bench.left() == []
+
+
+def test_a_place_that_fails_is_a_warning_where_the_other_took_the_lora(
+    bench: Bench, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "_PAUSE_S", 0.01)
+    volume = bench.settings.volume
+    assert volume is not None
+    (volume / "models").write_text("no folder")
+    bench.store = store
+    answer = bench.run(bench.request(steps=5))
+    assert answer["lora"]["type"] == "s3_url"
+    assert any("not on the volume" in warning for warning in answer["warnings"])
+    bench.store = None
+    answer = bench.run(bench.request(steps=5, rank=8))
+    assert answer["code"] == "training_failed"
+    (volume / "models").unlink()
+    bench.store = Store(store.endpoint, "no-such-bucket", "key", "secret")
+    answer = bench.run(bench.request(steps=5, rank=4))
+    assert answer["lora"]["type"] == "volume"
+    assert any("on the volume only" in warning for warning in answer["warnings"])
+    answer = bench.run(bench.request(steps=5, rank=2), volume=None)
+    assert answer["code"] == "store_failed"
 
 
 def test_a_checkpoint_counts_only_when_it_is_whole(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,6 +196,7 @@ def test_steps_that_were_skipped_for_want_of_memory_are_a_warning(
         ("crash", "ValueError", "mat1 and mat2"),
         ("gated", "GatedRepoError", "Cannot access gated repo"),
         ("disk_full", "OSError", "No space left on device"),
+        ("gpu_broken", "RuntimeError", "CUDA error: an illegal memory access"),
         ("killed", "", ""),
     ],
 )
@@ -178,6 +210,7 @@ def test_other_ends_of_the_trainer(
     assert words in answer["details"]["error_message"]
     assert "it/s" not in answer["details"]["error_message"]
     assert ("main memory" in answer["error"]) == (mode == "killed")
+    assert answer.get("refresh_worker") == (True if mode == "gpu_broken" else None)
     assert "hf_abcdefghij" not in json.dumps(answer)
     assert bench.left() == []
 

@@ -14,6 +14,7 @@ import pytest
 from trainer_bench import Bench, alive
 
 from ryla_tasks import Job, run_endpoint
+from ryla_tasks.errors import JobFailed
 from ryla_tasks.simulator import EndpointConfig, RunningSimulator
 from tests.support.fleet import Fleet, eventually
 
@@ -97,6 +98,17 @@ def test_a_training_through_celery(gpu: Gpu, bench: Bench, monkeypatch: pytest.M
     assert lora.is_file()
     assert lora.parent.name == "loras"
     assert lora.stem == Job.get(result.id).record.correlation_id
+
+
+def test_want_of_memory_reaches_the_caller(gpu: Gpu, bench: Bench) -> None:
+    gpu.start("gpu-1", AITK_MODE="oom")
+    result = run_endpoint.delay("lora", asked(bench, resolution=[512, 1024]))
+    with pytest.raises(JobFailed, match="more GPU memory") as raised:
+        result.get(timeout=30)
+    assert raised.value.info["code"] == "training_memory"
+    assert "Try resolution [512] instead of [512, 1024]" in raised.value.info["details"]["error"]
+    assert '"change"' in str(raised.value.info["details"]["output"])
+    assert Job.get(result.id).record.attempt == 1
 
 
 def test_a_cancel_reaches_the_trainer(gpu: Gpu, bench: Bench) -> None:
