@@ -29,7 +29,8 @@ _MOST_CAPTION = 2_000
 #: A presigned URL of an image must outlive the queue.
 _URL_TTL_S = 2 * 86_400
 
-_LINE = re.compile(r"[^\x00-\x1f\x7f]*")
+#: No control characters, and nothing that is not text: the worker leaves them out, and then too little may be left.
+_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
 
 
 def train_lora(

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trainer_bench import Bench, alive
+from trainer_bench import Bench, FileServer, alive
 
-from ryla_tasks import Job, run_endpoint
+from ryla_tasks import Job, run_endpoint, train_lora
 from ryla_tasks.errors import JobFailed
-from ryla_tasks.simulator import EndpointConfig, RunningSimulator
+from ryla_tasks.simulator import EndpointConfig
 from tests.support.fleet import Fleet, eventually
-
-if not hasattr(RunningSimulator, "worker_env"):
-    pytest.skip("this simulator has no endpoints that workers can join", allow_module_level=True)
+from tests.support.tls import certify
 
 ROOT = Path(__file__).parents[3]
 
@@ -84,16 +82,28 @@ def asked(bench: Bench, **changes: Any) -> dict[str, Any]:
     return request
 
 
-def test_a_training_through_celery(gpu: Gpu, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu.start("gpu-1", AITK_STEP_S="0.05")
-    result = run_endpoint.delay("lora", asked(bench, sample_prompts=["[trigger] at the sea"]))
+def test_a_training_through_celery(gpu: Gpu, bench: Bench, tmp_path: Path) -> None:
+    certificate = certify(tmp_path / "tls")
+    bench.files = FileServer(certificate)
+    images = [image["url"] for image in bench.images()]
+    gpu.start("gpu-1", AITK_STEP_S="0.05", SSL_CERT_FILE=str(certificate.authority))
+    result = train_lora.delay(
+        trigger_word="ohwx",
+        images=images,
+        steps=60,
+        resolution=512,
+        sample_prompts=["[trigger] at the sea"],
+        name="Ada",
+    )
     job = Job.get(result.id)
     told = eventually(
         lambda: job.progress if job.progress.message.startswith("Training: step ") else None, what="progress"
     )
     assert 5 < told.percent < 97
     got = result.get(timeout=30)
+    bench.files.close()
     assert got["data"]["steps"] == 60
+    assert got["data"]["name"] == "Ada"
     lora = Path(got["data"]["lora"]["data"])
     assert lora.is_file()
     assert lora.parent.name == "loras"

@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import Image
 
+from tests.support.tls import Certificate
 from workers.common.storing import Store
 from workers.lora_trainer.handler import Handler
 from workers.lora_trainer.settings import Settings
@@ -37,9 +38,9 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 
 class FileServer:
-    """Serves what `files` has, path -> (type, bytes); counts what was asked for."""
+    """Serves what `files` has, path -> (type, bytes); notes what was asked for. With TLS if it gets a certificate."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Certificate | None = None) -> None:
         self.files: dict[str, tuple[str, bytes]] = {}
         self.asked: list[str] = []
         self.posted: list[dict[str, Any]] = []
@@ -66,12 +67,15 @@ class FileServer:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+        if certificate is not None:
+            self._server.socket = certificate.for_servers().wrap_socket(self._server.socket, server_side=True)
+        self._scheme = "http" if certificate is None else "https"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def add(self, path: str, data: bytes, kind: str = "image/png") -> str:
         self.files[path] = (kind, data)
