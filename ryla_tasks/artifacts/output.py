@@ -72,9 +72,9 @@ def decode_output(output: Any, *, expected: int | None = None, limits: OutputLim
         _decode(raw, _label(raw.noun, number, len(found.files), raw.filename), limits)
         for number, raw in enumerate(found.files, start=1)
     )
-    if not files:
-        return DecodedOutput(files, found.rest, tuple(errors))
-    return DecodedOutput(files, _without_protocol(found.rest), (*errors, *_words_under(output, "warnings")))
+    # A training's LoRA may be on the volume alone: no file came, and its warnings count all the same.
+    warnings = (*errors, *_words_under(output, "warnings"))
+    return DecodedOutput(files, _without_protocol(found.rest) if files else found.rest, warnings)
 
 
 def collect(

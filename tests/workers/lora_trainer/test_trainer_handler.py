@@ -20,8 +20,8 @@ def store() -> Iterator[Store]:
     server = ThreadedMotoServer("127.0.0.1", 0)
     server.start()
     host, port = server.get_host_and_port()
-    store = Store(f"http://{host}:{port}", "results", "key", "secret")
-    store._connected().create_bucket(Bucket="results")
+    store = Store(f"http://{host}:{port}", "trainings", "key", "secret")
+    store._connected().create_bucket(Bucket="trainings")
     yield store
     server.stop()
 
