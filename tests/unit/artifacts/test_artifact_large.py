@@ -74,7 +74,7 @@ def test_what_a_training_returns(tmp_path: Path) -> None:
     lora, sample = collect(decoded, LocalStore(tmp_path / "store"), "lora/1/1", fetch)
     assert (lora.filename, lora.content_type) == ("abc.safetensors", "application/x-safetensors")
     assert sample.content_type == "image/png"
-    assert decoded.data["lora"] == {"sha256": "0", "bytes": 1, "kind": "lora"}
+    assert decoded.data["lora"] == {"sha256": "0", "bytes": 1}
     assert (decoded.data["steps"], decoded.data["base_model"]) == (10, "flux")
     assert decoded.warnings == ("One image is small.",)
     assert "topsecret" not in json.dumps(decoded.data)
