@@ -72,9 +72,9 @@ def decode_output(output: Any, *, expected: int | None = None, limits: OutputLim
         _decode(raw, _label(raw.noun, number, len(found.files), raw.filename), limits)
         for number, raw in enumerate(found.files, start=1)
     )
-    # A training's LoRA may be on the volume alone: no file came, and its warnings count all the same.
-    warnings = (*errors, *_words_under(output, "warnings"))
-    return DecodedOutput(files, _without_protocol(found.rest) if files else found.rest, warnings)
+    if not files and not _is_training(output):
+        return DecodedOutput(files, found.rest, tuple(errors))
+    return DecodedOutput(files, _without_protocol(found.rest), (*errors, *_words_under(output, "warnings")))
 
 
 def collect(
@@ -163,6 +163,11 @@ def _check_count(output: Any, count: int, expected: int | None, errors: Sequence
 
 def _is_comfyui(output: Any) -> bool:
     return isinstance(output, dict) and output.get("images") == [] and output.keys() <= _COMFYUI_KEYS
+
+
+def _is_training(output: Any) -> bool:
+    """Whether this is what our trainer returns. It has no files where the LoRA is on the worker's volume alone."""
+    return isinstance(output, dict) and isinstance(output.get("lora"), dict)
 
 
 def _without_protocol(rest: Any) -> Any:

@@ -163,6 +163,18 @@ def test_a_released_delivery_is_due_again_in_its_time_and_kept_in_the_outbox(wor
     assert world.due_in("outbox", f"deliver|{job_id}") == pytest.approx(12, abs=1)
 
 
+def test_a_claim_may_be_prolonged_by_who_still_has_it(world: World) -> None:
+    job_id = world.at(State.COLLECTING)
+    claim = world.collect(job_id, lease_s=20.0)
+    longer = world.store.prolong(claim, 600.0)
+    assert longer is not None
+    assert world.due_in("due:deliver", job_id) == pytest.approx(600, abs=2)
+    assert world.due_in("outbox", f"deliver|{job_id}") > 599
+    assert not any(world.store.settle(claim, completed(claim.record)).counted)
+    assert world.store.prolong(claim, 600.0) is None
+    assert all(world.store.settle(longer, completed(longer.record)).counted)
+
+
 def test_who_ends_a_job_under_its_own_message_keeps_the_lease_and_the_outbox_waits_for_it(world: World) -> None:
     job_id = world.at(State.COLLECTING)
     claim = world.collect(job_id, lease_s=60)

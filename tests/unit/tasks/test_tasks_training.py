@@ -14,6 +14,8 @@ from ryla_tasks.settings import configure, reset_settings
 from ryla_tasks.tasks.lora import BASE_MODELS, expected_training_s, train_lora
 from ryla_tasks.tasks.plan import JobOptions, build_spec
 from ryla_tasks.tasks.variations import derived_seed
+from workers.lora_trainer.request import BASE_MODELS as TRAINER_MODELS
+from workers.lora_trainer.request import parse_request
 
 IMAGES = [f"https://example.org/{number}.png?sig=topsecret" for number in range(3)]
 
@@ -58,6 +60,26 @@ def test_everything_that_may_be_said() -> None:
     zipped = train_lora(trigger_word="x", dataset_url="https://example.org/set.zip")
     assert zipped.input["dataset_url"] == "https://example.org/set.zip"
     assert "images" not in zipped.input
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {},
+        {"images": [{"url": IMAGES[0], "caption": "x" * 2_000}, *IMAGES[1:]], "name": "N", "sample_prompts": ["a"]},
+        {"steps": 1, "rank": 1, "resolution": 256, "learning_rate": 1e-7, "caption_dropout": 0},
+        {"steps": 1_000, "rank": 256, "resolution": [2048, 256], "learning_rate": 1e-2, "base_model": "sdxl"},
+        {"images": None, "dataset_url": "https://example.org/set.zip", "base_model": "qwen"},
+        {"base_model": "z-image", "trigger_word": "x" * 100},
+    ],
+)
+def test_what_is_sent_is_what_the_trainer_takes(wish: dict[str, Any]) -> None:
+    sent = train_lora(**asked(**wish)).input
+    request = parse_request({**sent, "ryla": {"job_id": "j", "attempt": 1, "correlation_id": "c"}})
+    assert request.model_dump(include=set(sent) - {"images"}) == {
+        name: value for name, value in sent.items() if name != "images"
+    }
+    assert set(BASE_MODELS) == set(TRAINER_MODELS)
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
