@@ -2,10 +2,14 @@
 # installs what it needs; `make help` lists them. Needs Python 3.11 or newer with its venv module, and make.
 #
 #   make test ARGS="-k settings -x"     arguments for the program behind the target
+#   make test TESTS_AT_A_TIME=0         in this one process, with what they print
 #   make demo PYTHON=/opt/python3.13    the Python to make .venv with
 
 PYTHON ?=
 ARGS ?=
+
+# Most tests wait for processes of theirs, so there are more at a time than cores; each file's tests stay together.
+TESTS_AT_A_TIME ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,7 +34,7 @@ dev: $(VENV)/.installed-demo ## Run Redis, the simulator, a worker and Flower to
 	$(BIN)/ryla dev $(ARGS)
 
 test: $(VENV)/.installed-dev ## Run the tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses $(TESTS_AT_A_TIME) --dist loadfile $(ARGS)
 
 load: $(VENV)/.installed-dev ## Run the load tests, which `make test` leaves out; they take some 15 minutes
 	$(BIN)/pytest -m load $(ARGS)
