@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from tests.support.comfyui.execution import Executor, Queued
-from tests.support.comfyui.validation import check
+from tests.support.comfyui.validation import FILES_BESIDES, check
 
 __all__ = ["Options", "StandIn"]
 
@@ -256,15 +256,17 @@ class StandIn:
         info = self._options.object_info
         if name is not None:
             info = {name: info[name]} if name in info else {}
-        return web.json_response({one: self._installed(about) for one, about in info.items()})
+        return web.json_response({one: self._installed(one, about) for one, about in info.items()})
 
-    def _installed(self, about: dict[str, Any]) -> dict[str, Any]:
-        """A class with the model files that are there in its empty choices."""
+    def _installed(self, class_type: str, about: dict[str, Any]) -> dict[str, Any]:
+        """A class with the model files that are there in its choices of files."""
         if not self._options.files:
             return about
         inputs = {
             section: {
-                name: [sorted(self._options.files), *config[1:]] if config[0] == [] else config
+                name: [sorted({*config[0], *self._options.files}), *config[1:]]
+                if config[0] == [] or (class_type, name) in FILES_BESIDES
+                else config
                 for name, config in fields.items()
             }
             if section != "hidden"

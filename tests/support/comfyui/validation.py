@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Checked", "check", "load_object_info", "unknown_inputs", "validate"]
+__all__ = ["FILES_BESIDES", "Checked", "check", "load_object_info", "unknown_inputs", "validate"]
 
 Prompt = Mapping[str, Any]
 ObjectInfo = Mapping[str, Any]
@@ -23,6 +23,8 @@ _FILES = (
     ".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx", ".yaml",
     ".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".webm", ".wav", ".mp3", ".flac", ".latent",
 )  # fmt: skip
+#: Choices of files to which ComfyUI adds names that are none, so that they are not empty without models.
+FILES_BESIDES = frozenset({("VAELoader", "vae_name")})
 _IMAGE_LOADERS = frozenset({"LoadImage", "LoadImageMask", "LoadVideo"})
 _ALWAYS_ALLOWED = frozenset({"upload", "control_after_generate", "choose file to upload"})
 _CONVERT = {"INT": int, "FLOAT": float, "STRING": str}
@@ -238,7 +240,8 @@ class _Check:
                 message = "Custom validation failed for node"
                 yield _error("custom_validation_failed", message, details, {"input_name": name})
             return
-        if _is_open(options, config) and isinstance(value, str) and value not in options:
+        is_open = (class_type, name) in FILES_BESIDES or _is_open(options, config)
+        if is_open and isinstance(value, str) and value not in options:
             if self.files is None and (not options or value.lower().endswith(_FILES)):
                 return
             if self.files is not None and value in self.files:

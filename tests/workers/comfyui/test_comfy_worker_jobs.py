@@ -15,6 +15,7 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from tests.support.comfyui.process import ComfyProcess
+from tests.support.comfyui.red_faces import count_red
 from workers.common.addresses import ALLOW
 from workers.common.storing import Store
 
@@ -297,12 +298,6 @@ def test_the_webhook_is_told_that_the_job_was_taken(made: Bench, monkeypatch: py
     assert told == [{"id": "r-77", "status": "IN_PROGRESS"}]
 
 
-def find_red(path: Path) -> int:
-    """A detector for the test: a red picture is a face."""
-    with Image.open(path) as shown:
-        return int(shown.convert("RGB").getpixel((1, 1)) == (255, 0, 0))
-
-
 SWAP = {
     "1": {"class_type": "LoadImage", "inputs": {"image": "target.png"}},
     "2": {"class_type": "LoadImage", "inputs": {"image": "face.png"}},
@@ -337,7 +332,7 @@ def swap(target: str, face: str) -> dict[str, Any]:
 
 
 def test_no_face_is_an_error(comfy: ComfyProcess, tmp_path: Path) -> None:
-    with bench(comfy.base, comfy.url, detector=find_red) as made:
+    with bench(comfy.base, comfy.url, detector=count_red) as made:
         assert run(made.do(swap("red", "red")))["images"]
         before = len(comfy.seen()["prompts"])
         answer = run(made.do(swap("red", "blue")))
@@ -347,7 +342,7 @@ def test_no_face_is_an_error(comfy: ComfyProcess, tmp_path: Path) -> None:
         assert "no face detector" in run(without_detector.do(swap("red", "red")))["warnings"][0]
     blind = ComfyProcess(tmp_path, "--no-faces")
     try:
-        with bench(blind.base, blind.url, detector=find_red) as made:
+        with bench(blind.base, blind.url, detector=count_red) as made:
             answer = run(made.do(swap("red", "red")))
             assert answer["code"] == "no_face"
             assert "unchanged" in answer["details"]["reason"]

@@ -96,6 +96,16 @@ def test_a_choice_of_files_is_open_unless_the_files_are_told() -> None:
     assert (error["type"], error["extra_info"]["received_value"]) == ("value_not_in_list", "my.safetensors")
 
 
+def test_a_vae_is_a_file_too() -> None:
+    prompt = {
+        "1": {"class_type": "VAELoader", "inputs": {"vae_name": "ae.safetensors"}},
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+    }
+    assert validate(prompt, INFO) == {}
+    assert validate(prompt, INFO, files=["ae.safetensors"]) == {}
+    assert validate(prompt, INFO, files=["another.safetensors"])
+
+
 def test_renaming_any_input_of_a_good_prompt_is_found() -> None:
     for node_id, node in SUCCESS.items():
         for name in node["inputs"]:

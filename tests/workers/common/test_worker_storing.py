@@ -37,15 +37,16 @@ def test_a_file_is_stored_and_its_url_works(tmp_path: Path) -> None:
     server.start()
     try:
         host, port = server.get_host_and_port()
-        env = {"BUCKET_ENDPOINT_URL": f"http://{host}:{port}", "BUCKET_NAME": "results", "BUCKET_PREFIX": "p/", **KEYS}
+        named = {"BUCKET_NAME": "worker-results", "BUCKET_PREFIX": "p/", **KEYS}
+        env = {"BUCKET_ENDPOINT_URL": f"http://{host}:{port}", **named}
         store = Store.from_env(env)
         assert store is not None
         (tmp_path / "a.png").write_bytes(b"png")
         with pytest.raises(StoreFailed):
             asyncio.run(store.put(tmp_path / "a.png", "j/a.png", "image/png"))
-        store._connected().create_bucket(Bucket="results")
+        store._connected().create_bucket(Bucket="worker-results")
         url = asyncio.run(store.put(tmp_path / "a.png", "j/a.png", "image/png"))
-        assert "/results/p/j/a.png?" in url
+        assert "/worker-results/p/j/a.png?" in url
         with urllib.request.urlopen(url) as answer:
             assert (answer.read(), answer.headers["Content-Type"]) == (b"png", "image/png")
     finally:
