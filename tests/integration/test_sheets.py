@@ -91,6 +91,8 @@ def test_a_failed_cell_leaves_the_others_and_is_made_alone(served: Fleet) -> Non
     assert again.record.spec.user_id == "ann"
     with pytest.raises(InvalidJob, match="nothing is missing"):
         again.retry_missing()
+    with pytest.raises(InvalidJob, match="is not this user's"):
+        ryla_tasks.make_character_sheet.delay(resume=job.id, user_id="bob")
 
 
 def test_a_sheet_with_too_few_images_fails_with_the_first_error(served: Fleet) -> None:
