@@ -64,14 +64,11 @@ class SheetStore:
 
     def view(self, sheet: JobRecord) -> SheetView:
         """How the cells of a sheet stand."""
-        answer = self._scripts.call("cells", sheet.job_id)
-        if not answer:
-            return SheetView((), None)
-        _now, packed, rows = answer
+        packed, rows = self._scripts.call("cells", sheet.job_id)
         plan = unpack_input(packed) if packed else None
         kept: Mapping[str, Any] = (plan or {}).get("kept", {})
         found = {name.decode(): _cell(sheet.job_id, name, word, fields, kept) for name, word, fields in rows}
-        return SheetView(tuple(found[name] for name in sheet.spec.cells if name in found), plan)
+        return SheetView(tuple(found.get(name) or CellState(name, "gone") for name in sheet.spec.cells), plan)
 
 
 def _cell(sheet: str, name: bytes, word: bytes, fields: Any, kept: Mapping[str, Any]) -> CellState:

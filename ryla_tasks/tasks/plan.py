@@ -66,8 +66,8 @@ class JobPlan:
 
     With `cells` the job is a sheet: it has no remote job and needs no input of its own, its cells are jobs, and it has
     completed when all of them have ended and at least `min_cells` have a result. `kept` are results of cells that need
-    not be made again, by name, out of the sheet that it `resumes`; `names` is the order of all. `list_seeds` has the
-    result say of which seed each image came.
+    not be made again, by name, out of the sheet that it `resumes`; `names` is the order of all, and `user_id` whose
+    that was: nobody else's may resume it. `list_seeds` has the result say of which seed each image came.
     """
 
     input: Mapping[str, Any]
@@ -83,6 +83,7 @@ class JobPlan:
     kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     resumes: str = ""
+    user_id: str = ""
     list_seeds: bool = False
 
 

@@ -52,7 +52,7 @@ def make_character_sheet(
     have an image; the result says which are `missing`, and why.
 
     `resume` is the id of a sheet that has ended: the new sheet takes over what that one has made, and makes what is
-    missing, as it was asked for then. Raises `InvalidJob` naming the field.
+    missing, as it was asked for then, for the same user. Raises `InvalidJob` naming the field.
     """
     if resume is not None:
         given = {"image": image, "angles": angles, "seed": seed, "template": template, **params}
@@ -115,6 +115,7 @@ def _resumed(sheet_id: str, min_cells: int | None) -> JobPlan:
         kept=kept,
         names=spec.cells,
         resumes=record.job_id,
+        user_id=spec.user_id,
         min_cells=spec.min_cells if min_cells is None else min_cells,
         label=spec.label,
         seed=spec.seed,

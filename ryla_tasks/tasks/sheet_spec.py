@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ryla_tasks.errors import InvalidJob
 from ryla_tasks.jobs.record import JobSpec
 from ryla_tasks.jobs.sheet import check_cells
 from ryla_tasks.settings import Endpoint
@@ -22,6 +23,8 @@ def sheet_spec(
 
     Raises `InvalidJob` or `ConfigurationError`.
     """
+    if plan.resumes and options.user_id != plan.user_id:
+        raise InvalidJob(f"resume: the sheet {plan.resumes} is not this user's", field="resume")
     names = plan.names or (*plan.kept, *(cell.name for cell in plan.cells))
     check_cells(names, plan.min_cells)
     for cell in plan.cells:

@@ -14,6 +14,7 @@ ANGLES = ["front", "side-left", "side-right", "back"]
 
 #: In the long part: the other places where a sheet and the world can differ.
 LONG = [
+    ("after_deliver_settle_before_return", 5),
     ("after_spread_claim", 1), ("after_cell_before_next", 1), ("after_cells_before_spread_settle", 1),
     ("after_deliver_settle_before_return", 1), ("after_deliver_settle_before_return", 4),
     ("after_artifacts_before_settle", 5), ("after_return_before_delivered", 5), ("after_poll_settle_before_message", 1),
@@ -24,7 +25,6 @@ LONG = [
     ("point", "nth"),
     [
         ("after_cell_before_next", 2),
-        ("after_deliver_settle_before_return", 5),
         *(pytest.param(*case, marks=pytest.mark.chaos) for case in LONG),
     ],
 )

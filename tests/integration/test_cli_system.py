@@ -166,7 +166,9 @@ def test_dev_runs_all_restarts_the_worker_and_stops_all(marked: Marked, tmp_path
     eventually(lambda: dev.said("dev", "worker is started again"), what="the restart")
     # The file with the settings is all that another terminal needs.
     env = {**marked.env, "RYLA_ENV_FILE": str(tmp_path / "data" / "env")}
-    wish = ["run", "endpoint", "special", "--input", '{"simulate": {"seconds": 0.1}}', "--json", "--timeout", "60"]
+    workflow = {"1": {"class_type": "SaveImage", "inputs": {}}}
+    job_input = json.dumps({"workflow": workflow, "simulate": {"seconds": 0.1}})
+    wish = ["run", "endpoint", "special", "--input", job_input, "--json", "--timeout", "60"]
     job = json.loads(subprocess.run([*RYLA, *wish], env=env, capture_output=True, check=True, timeout=90).stdout)
     assert job["status"] == "completed"
     dev.process.send_signal(signal.SIGINT)

@@ -14,6 +14,8 @@ from ryla_tasks.errors import IdempotencyConflict, InvalidJob, JobCancelled, Job
 from ryla_tasks.jobs.states import State
 from tests.support.fleet import Fleet, eventually
 from tests.support.pictures import picture
+from workers.comfyui.inputs import read_request
+from workers.comfyui.settings import Settings
 
 ANGLES = ["front", "side-left", "back"]
 MISSING = "gone.safetensors"
@@ -66,6 +68,7 @@ def test_a_sheet_is_one_job_with_a_cell_for_each_angle(served: Fleet) -> None:
     assert [event.data["phase"] for event in events][-2:] == ["collecting", "completed"]
     sent = [served.endpoint("special").job(one.id).input for one in served.endpoint("special").jobs()]
     assert len({one["images"][0]["name"] for one in sent}) == 1
+    assert all(len(read_request(one, Settings()).images) == 1 for one in sent)
 
 
 def test_a_failed_cell_leaves_the_others_and_is_made_alone(served: Fleet) -> None:
@@ -91,6 +94,8 @@ def test_a_failed_cell_leaves_the_others_and_is_made_alone(served: Fleet) -> Non
     assert again.record.spec.user_id == "ann"
     with pytest.raises(InvalidJob, match="nothing is missing"):
         again.retry_missing()
+    with pytest.raises(InvalidJob, match="is not this user's"):
+        ryla_tasks.make_character_sheet.delay(resume=job.id, user_id="bob")
 
 
 def test_a_sheet_with_too_few_images_fails_with_the_first_error(served: Fleet) -> None:
@@ -198,6 +203,8 @@ def test_swapping_faces(served: Fleet) -> None:
     (sent,) = [served.endpoint("special").job(one.id).input for one in served.endpoint("special").jobs()]
     assert len(sent["images"]) == 2
     assert sent["needs_face"]
+    request = read_request(sent, Settings())
+    assert set(request.needs_face) <= {image.name for image in request.images}
     again = ryla_tasks.swap_face.delay(image=picture(), face=value["artifacts"][0], method="faceid", prompt="x", seed=3)
     assert again.get(timeout=30)["seed"] == 3
     with pytest.raises(InvalidJob) as caught:

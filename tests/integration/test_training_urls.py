@@ -15,6 +15,8 @@ from moto.server import ThreadedMotoServer
 import ryla_tasks
 from tests.conftest import QUICK, fresh_settings
 from tests.support.fleet import Fleet
+from workers.comfyui.inputs import read_request
+from workers.comfyui.settings import Settings
 
 IMAGES = [f"https://example.org/{number}.png" for number in range(3)]
 
@@ -54,6 +56,8 @@ def test_a_lora_comes_with_its_url_where_the_artifact_store_makes_them(
     (sent,) = [one for one in sent_all if "files" in one]
     names = [node["inputs"]["lora_name"] for node in sent["workflow"].values() if "lora_name" in node["inputs"]]
     (file,) = sent["files"]
+    (taken,) = read_request(sent, Settings()).files
+    assert (taken.folder, taken.name, taken.url, taken.sha256) == ("loras", file["name"], file["url"], file["sha256"])
     assert [file["name"]] == names
     assert file["folder"] == "loras"
     body = requests.get(file["url"], timeout=10).content

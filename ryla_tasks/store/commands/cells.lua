@@ -32,7 +32,7 @@ end
 -- when no cell is open any more.
 local function sheet_moves(id, out)
   local job = key('job', id)
-  local f = redis.call('HMGET', job, 'state', 'observed')
+  local f = redis.call('HMGET', job, 'state', 'observed', 'cancel')
   if f[1] ~= 'queued' and f[1] ~= 'running' then return end
   local all, open, done, lost, sum = 0, 0, 0, 0, 0
   for i, word in ipairs(redis.call('HVALS', key('cells', id))) do
@@ -47,9 +47,10 @@ local function sheet_moves(id, out)
   end
   local seen = cjson.decode((f[2] and f[2] ~= '') and f[2] or '{}')
   local before = seen.percent or 0
-  local percent = math.max(before, math.min(99.9, math.floor(sum * 10 / all) / 10))
+  local percent = math.max(before, math.min(99.9, math.floor(sum * 10 / math.max(all, 1)) / 10))
   local message = int(done) .. ' of ' .. int(all) .. ' done'
   if lost > 0 then message = message .. ', ' .. int(lost) .. ' failed' end
+  if f[3] then message = 'Cancelling' end
   if open > 0 and percent - before < 1 and message == seen.message then return end
   seen.percent, seen.message = percent, message
   seen.running_since = seen.running_since or NOW / 1000000

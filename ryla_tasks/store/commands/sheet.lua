@@ -37,12 +37,11 @@ look_over(a.id, out)
 return {1, out}
 
 -- operation: cells no-writes
--- How a sheet's cells stand: {now, input, [name, word, record or nothing]...}; nothing where it is no sheet.
+-- How a sheet's cells stand: {input, {name, word, record or nothing}...}.
 local id, rows = ARGV[1], {}
 local words = redis.call('HGETALL', key('cells', id))
-if #words == 0 then return {} end
 for i = 1, #words, 2 do
   local other = cell_id(id, words[i])
   rows[#rows + 1] = {words[i], words[i + 1], redis.call('EXISTS', key('job', other)) == 1 and record(other) or {}}
 end
-return {int(NOW), redis.call('GET', key('input', id)) or '', rows}
+return {redis.call('GET', key('input', id)) or '', rows}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from store_world import World, again, collecting, completed, failed
 
 from ryla_tasks.jobs.record import CancelReason, JobSpec
+from ryla_tasks.jobs.sheet import conclude
 from ryla_tasks.jobs.states import State
 from ryla_tasks.store.answers import Created, Creation, NewJob, Refusal, Refused
 from ryla_tasks.store.cleaning import clean
@@ -203,6 +204,7 @@ def test_cancelling_cancels_every_cell_wherever_it_stands(world: World) -> None:
     submitting = world.claim("sheet-b").record
     word, deliveries = world.store.cancel("sheet")
     assert word == "remote"
+    assert json.loads(world.events("sheet")[-1])["message"] == "Cancelling"
     assert [one.job_id for one in deliveries] == ["sheet-c"]
     assert sheet.words == {"a": "open 0", "b": "open 0", "c": "cancelled", "d": "cancelled"}
     assert sheet.cell("d").word is Creation.OVER
@@ -258,6 +260,17 @@ def test_a_cell_whose_record_was_deleted_by_hand_does_not_hold_the_sheet_up(worl
     world.past("outbox", "sheet|sheet")
     assert ("deliver", "sheet", "envelope of sheet") in world.sweep().messages
     assert sheet.state is State.COLLECTING
+
+
+def test_a_sheet_whose_cells_were_deleted_by_hand_ends(world: World, sheet: Sheet) -> None:
+    sheet.spread()
+    world.client.delete("ryla:cells:sheet")
+    world.past("outbox", "sheet|sheet")
+    world.sweep()
+    assert sheet.state is State.COLLECTING
+    record = world.record("sheet")
+    assert [cell.word for cell in sheet.sheets.view(record).cells] == ["gone"] * 3
+    assert conclude(record, sheet.sheets.view(record).cells, 1.0).record.state is State.FAILED
 
 
 def test_a_clean_up_puts_a_sheet_back_that_is_due_nowhere(world: World, sheet: Sheet) -> None:
