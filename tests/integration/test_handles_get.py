@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ryla_tasks
-from tests.support.fleet import Fleet, WorkerProcess
+from tests.support.fleet import Fleet
 
 
-def test_a_result_asked_for_at_the_moment_of_the_end_comes(fleet: Fleet, worker: WorkerProcess) -> None:
+def test_a_result_asked_for_at_the_moment_of_the_end_comes(served: Fleet) -> None:
     """The record ends a few milliseconds before Celery's result: who goes from one to the other hits that moment."""
     for _ in range(25):
         result = ryla_tasks.run_endpoint.delay("echo", {"simulate": {"seconds": 0.01}})

@@ -16,7 +16,7 @@ POLLED = ("--concurrency", "4", "-l", "DEBUG")
 def test_of_two_workers_neither_makes_most_of_the_polls(fleet: Fleet) -> None:
     """Neither over 70 %; and each claim settles once."""
     fleet.reset(workers_min=200, workers_max=400)
-    workers = [fleet.worker(*POLLED).wait_ready() for _ in range(2)]
+    workers = fleet.workers(2, *POLLED)
     crowd = Crowd(fleet, 150, 6.0)
     crowd.wait_ended()
     crowd.check_told()
@@ -38,10 +38,11 @@ def test_of_two_workers_neither_makes_most_of_the_polls(fleet: Fleet) -> None:
 def test_one_joins_and_one_dies_in_mid_run(fleet: Fleet, count: int, jobs: int, remote_s: float) -> None:
     """All jobs end, each submitted once; a claim settles once, but for those that died with their worker."""
     fleet.reset(workers_min=jobs, workers_max=2 * jobs)
-    workers = [fleet.worker(*POLLED).wait_ready() for _ in range(count)]
+    workers = fleet.workers(count, *POLLED)
     crowd = Crowd(fleet, jobs, remote_s)
+    workers.append(fleet.worker(*POLLED))
     crowd.wait_submitted()
-    workers.append(fleet.worker(*POLLED).wait_ready())
+    workers[-1].wait_ready()
     eventually(lambda: polls(workers[-1])[0], timeout=remote_s, what="who joins takes part")
     dying = workers[0]
     dying.kill()

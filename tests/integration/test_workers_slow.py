@@ -95,8 +95,8 @@ def test_a_target_that_hangs_does_not_delay_the_polls_of_another(fleet: Fleet) -
     fleet.reset(workers_min=80, workers_max=160)
     worker = fleet.worker(*POLLED).wait_ready()
     hanging = Crowd(fleet, 70, 1.0, endpoint="echo")
-    with fleet.endpoint("echo").fault(Delay(op="status", seconds=8.0, times=None)):
-        other = Crowd(fleet, 5, 7.0, endpoint="lora")
+    with fleet.endpoint("echo").fault(Delay(op="status", seconds=6.0, times=None)):
+        other = Crowd(fleet, 5, 5.0, endpoint="lora")
         eventually(lambda: all(result.ready() for result in other.results), timeout=30, what="the other's jobs end")
         assert rides(worker, "runpod:echo"), "a whole ride hung meanwhile"
     assert longest_gap(rides(worker, "runpod:lora")) < LATEST_S

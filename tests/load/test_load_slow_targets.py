@@ -47,8 +47,14 @@ def lateness(fleet: Fleet, target: str, for_s: float) -> float:
     return sorted(samples)[int(0.99 * len(samples))]
 
 
-@pytest.mark.parametrize("hang", [("lora",), ("lora", "special")], ids=["one", "two"])
-def test_hanging_targets_do_not_delay_the_polls_of_others(fleet: Fleet, hang: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("hang", "seconds"),
+    [
+        pytest.param(("lora",), 10.0, id="one", marks=pytest.mark.load),
+        pytest.param(("lora", "special"), 7.0, id="two"),
+    ],
+)
+def test_hanging_targets_do_not_delay_the_polls_of_others(fleet: Fleet, hang: tuple[str, ...], seconds: float) -> None:
     """Four slots; submits and status calls of the bad targets hang, and the good target's polls keep their time."""
     fleet.reset(workers_min=100, workers_max=100)
     fleet.simulator.add_endpoint(
@@ -66,21 +72,25 @@ def test_hanging_targets_do_not_delay_the_polls_of_others(fleet: Fleet, hang: tu
         for op in ("run", "status"):
             endpoint.add_fault(Delay(op=op, seconds=25, times=None))
         Crowd(fleet, 4, 1.0, endpoint=name)
-    p99 = lateness(fleet, "runpod:echo", 10.0)
+    p99 = lateness(fleet, "runpod:echo", seconds)
     print(f"hang={hang} p99_s={p99:.2f}")
     assert good.count(State.RUNNING) == under_way
     assert p99 < LATENESS_S
 
 
 @pytest.mark.parametrize(
-    "jobs", [pytest.param(400, id="400"), pytest.param(5_000, marks=[pytest.mark.load, pytest.mark.timeout(400)])]
+    ("jobs", "seconds"),
+    [
+        pytest.param(400, 10.0, id="400"),
+        pytest.param(5_000, 65.0, id="5000", marks=[pytest.mark.load, pytest.mark.timeout(400)]),
+    ],
 )
-def test_a_huge_target_does_not_delay_the_polls_of_others(fleet: Fleet, jobs: int) -> None:
+def test_a_huge_target_does_not_delay_the_polls_of_others(fleet: Fleet, jobs: int, seconds: float) -> None:
     fleet.reset(workers_min=jobs + 50, workers_max=jobs + 50)
     fleet.worker("--concurrency", "4", **settings()).wait_ready()
     good = Crowd(fleet, 10, 40.0 + jobs / 20)
     eventually(lambda: good.count(State.RUNNING) == 10)
     Crowd(fleet, jobs, 20.0 + jobs / 20, endpoint="lora")
-    p99 = lateness(fleet, "runpod:echo", 15.0 + jobs / 100)
+    p99 = lateness(fleet, "runpod:echo", seconds)
     print(f"jobs={jobs} p99_s={p99:.2f}")
     assert p99 < LATENESS_S

@@ -165,6 +165,11 @@ class Fleet:
         self._workers.append(worker)
         return worker
 
+    def workers(self, count: int, *options: str, **more: Any) -> list[WorkerProcess]:
+        """Start some worker processes together, and wait until all are ready; `more` is as for `worker`."""
+        started = [self.worker(*options, **more) for _ in range(count)]
+        return [worker.wait_ready() for worker in started]
+
     def stop_workers(self) -> None:
         for worker in self._workers:
             worker.kill()

@@ -34,7 +34,8 @@ class Sentinel:
     """Three servers, so that a replica is left to wait for when the master is dead. A context manager."""
 
     def __init__(self) -> None:
-        self.servers = [RedisServer() for _ in range(3)]
+        # A replica is not kept waiting for others that could share its first copy.
+        self.servers = [RedisServer(config={"repl-diskless-sync-delay": "0"}) for _ in range(3)]
         self.port = free_port()
         self._folder = tempfile.TemporaryDirectory(prefix="ryla-sentinel-")
         self._process: subprocess.Popen[bytes] | None = None
