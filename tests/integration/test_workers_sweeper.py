@@ -33,5 +33,5 @@ def test_a_worker_looks_soon_after_its_start(fleet: Fleet) -> None:
     assert fleet.client.delete(*fleet.client.scan_iter("ryla.jobs*"))
     fleet.client.zadd("ryla:outbox", dict.fromkeys(fleet.client.zrange("ryla:outbox", 0, -1), 1000))
     worker = fleet.worker("--concurrency", "4", RYLA_SWEEP_INTERVAL_S="6").wait_ready()
-    eventually(lambda: "sweep.sent" in worker.text, timeout=1.5, what="the first look")
+    eventually(lambda: "sweep.sent" in worker.text, timeout=2.5, what="the first look")
     assert result.get(timeout=20)

@@ -43,7 +43,7 @@ def most_in_10s(times: list[float]) -> int:
 @pytest.mark.parametrize(
     ("jobs", "run_per_10s", "workers"),
     [
-        pytest.param(75, 100, 1, id="75"),
+        pytest.param(76, 100, 1, id="76"),
         pytest.param(5_000, 1_000, 2, id="5000", marks=[pytest.mark.load, pytest.mark.timeout(600)]),
     ],
 )
@@ -77,16 +77,17 @@ def test_a_burst_of_two_users_meets_no_429_and_goes_as_fast_as_it_may(
 
 
 @pytest.mark.parametrize(
-    ("jobs", "call_s"),
+    ("jobs", "call_s", "within_s"),
     [
-        pytest.param(280, 0.3, id="280"),
-        pytest.param(2_000, 0.5, id="2000", marks=[pytest.mark.load, pytest.mark.timeout(300)]),
+        pytest.param(280, 0.3, 12.0, id="280"),
+        pytest.param(2_000, 0.5, 30.0, id="2000", marks=[pytest.mark.load, pytest.mark.timeout(300)]),
     ],
 )
 def test_an_endpoint_that_takes_its_time_to_answer_gets_jobs_as_fast_as_it_may(
-    fleet: Fleet, jobs: int, call_s: float
+    fleet: Fleet, jobs: int, call_s: float, within_s: float
 ) -> None:
-    """One worker has three slots for submits: one after the other they would make ten in a second, of the ninety."""
+    """A worker has three slots for submits: one after the other they would take 28 s for the 280 here, and for the
+    2,000 three minutes, where the limits make 2 and 21 s necessary."""
     fleet.reset(workers_min=jobs, workers_max=2 * jobs)
     fleet.endpoint("echo").add_fault(Delay(op="run", seconds=call_s, times=None))
     ids = send(jobs, "ann")
@@ -100,7 +101,7 @@ def test_an_endpoint_that_takes_its_time_to_answer_gets_jobs_as_fast_as_it_may(
     counters = fleet.endpoint("echo").counters()
     assert counters.calls["run"] == {200: jobs}
     assert counters.duplicates == 0
-    assert took <= 1.3 * needed + 3
+    assert took <= within_s
 
 
 @pytest.mark.parametrize(
