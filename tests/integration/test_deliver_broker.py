@@ -106,7 +106,7 @@ def test_a_lost_answer_of_the_store_is_said_and_repeating_with_the_id_is_safe(se
         began = time.monotonic()
         with pytest.raises((EnqueueUnknown, StoreUnavailable)) as caught:
             ryla_tasks.run_endpoint.delay("echo", {"n": 2})
-        assert time.monotonic() - began < 11
+        assert time.monotonic() - began < 30
     finally:
         os.kill(pid, signal.SIGCONT)
     if isinstance(caught.value, EnqueueUnknown):
