@@ -14,6 +14,7 @@ from typing import Any, Self
 from ryla_tasks.jobs.alternative import Alternative
 from ryla_tasks.jobs.fallback import Fallback, FallbackKind
 from ryla_tasks.jobs.money import NO_MONEY, Money
+from ryla_tasks.jobs.plain_json import dumps
 from ryla_tasks.jobs.states import Priority, State
 
 __all__ = ["CancelReason", "JobRecord", "JobSpec", "Observed", "OnUnknown"]
@@ -103,9 +104,8 @@ class JobSpec:
 
     def to_json(self) -> str:
         """As JSON, without what equals the default."""
-        return json.dumps(
+        return dumps(
             {name: getattr(self, name) for name, default in _SPEC_DEFAULTS if getattr(self, name) != default},
-            separators=(",", ":"),
             default=Alternative.to_json,
         )
 

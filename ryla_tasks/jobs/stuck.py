@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Self
 
 from ryla_tasks.jobs.health import Health
+from ryla_tasks.jobs.plain_json import dumps
 
 __all__ = ["Cause", "Patience", "Watch", "cause_of", "judged"]
 
@@ -102,7 +103,7 @@ class Watch:
     def to_json(self) -> str:
         health = self.health.to_json() if self.health else None
         kept = {"at": self.at, "health": health, "error": self.error, "since": self.since, "stuck": self.stuck}
-        return json.dumps({**kept, "cause": self.cause, "relapse": self.relapse}, separators=(",", ":"))
+        return dumps({**kept, "cause": self.cause, "relapse": self.relapse})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:

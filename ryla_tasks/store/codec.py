@@ -10,6 +10,7 @@ from typing import Any
 
 from ryla_tasks.jobs.fallback import Fallback
 from ryla_tasks.jobs.money import NO_MONEY, Money
+from ryla_tasks.jobs.plain_json import dumps
 from ryla_tasks.jobs.progress import progress_of
 from ryla_tasks.jobs.record import CancelReason, JobRecord, JobSpec, Observed
 from ryla_tasks.jobs.states import State
@@ -27,11 +28,6 @@ RECORD_FIELDS = (
 _COMPRESS_FROM = 1_024
 
 _PLAIN, _ZLIB = b"j", b"z"
-
-
-def dumps(value: Any) -> str:
-    """Compact JSON."""
-    return json.dumps(value, separators=(",", ":"))
 
 
 def pack_input(text: str) -> bytes:

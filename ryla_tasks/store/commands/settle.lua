@@ -14,10 +14,10 @@
 -- `reckon`; `cell` is the sheet and the name of a cell, and its percentage.
 local a = cjson.decode(ARGV[1])
 
--- How a job ends that was asked to stop, maybe after it was claimed: there is no new attempt, and no other end than
--- the wanted one but a result.
+-- How a job ends that was asked to stop, maybe after it was claimed: there is no new attempt, no waiting for what came
+-- of a submit, and no other end than the wanted one but a result.
 local function stopping(job, item)
-  if item.new == 'completed' or not (item.ending or item.new == 'queued') then return end
+  if item.new == 'completed' or not (item.ending or item.new == 'queued' or item.new == 'unknown') then return end
   local stop = redis.call('HGET', job, 'stop')
   return stop and cjson.decode(stop)
 end

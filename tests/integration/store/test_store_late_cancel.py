@@ -28,3 +28,17 @@ def test_a_stop_asked_while_collecting_leaves_a_result_alone(world: World) -> No
     record, _now = world.store.load(job_id)
     assert record.state is State.COMPLETED
     assert record.ending == {"result": {"job_id": job_id}}
+
+
+def test_a_stop_asked_while_the_answer_to_the_submit_is_awaited_ends_the_job_when_there_is_none(world: World) -> None:
+    """As one that is asked for a moment later does. The policy would have it wait for as long as its ttl."""
+    job_id = world.job()
+    claim = world.claim(job_id)
+    assert world.store.cancel(job_id, CancelReason.DEADLINE)[0] == "asked"
+    unknown = Decision(claim.record.with_(state=State.UNKNOWN), Step.SUBMIT, 86_400.0, "state")
+    assert world.store.settle(claim, unknown).counted == (True,)
+    record, _now = world.store.load(job_id)
+    assert record.state is State.TIMED_OUT
+    assert record.ending is not None
+    world.past("outbox", f"deliver|{job_id}")
+    assert ("deliver", job_id, f"envelope of {job_id}") in world.sweep().messages
