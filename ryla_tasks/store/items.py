@@ -77,7 +77,8 @@ def _orders(before: JobRecord, decision: Decision) -> dict[str, Any]:
     """What is to be done beside the record."""
     orders: dict[str, Any] = {}
     sample = sample_of(before, decision.record)
-    if sample is not None:
+    # A sheet has been at no target.
+    if sample is not None and before.target:
         orders["sample"] = [before.target, sample.to_json()]
     if decision.outcome is not None:
         orders["outcome"] = [before.target, str(decision.outcome.call), int(decision.outcome.bad)]

@@ -7,6 +7,7 @@ scripts.
 from __future__ import annotations
 
 import json
+import math
 import random
 import secrets
 import time
@@ -31,6 +32,7 @@ from ryla_tasks.jobs.lifecycle import (
     Surroundings,
     Trouble,
     advance,
+    cancelled_ending,
 )
 from ryla_tasks.jobs.planner import first_gap
 from ryla_tasks.jobs.record import CancelReason, JobRecord, OnUnknown
@@ -91,7 +93,7 @@ def _run_job(task: ServerlessTask, plan: JobPlan, options: JobOptions, job_id: s
     around = Surroundings(may_retry=task.may_retry, may_resubmit=task.may_resubmit, draw=random.uniform)
     decision, payload = Decision(record, Step.SUBMIT), json.loads(inputs[0])
     while not decision.record.state.ended:
-        time.sleep(decision.in_s)
+        time.sleep(min(decision.in_s, _left_s(decision.record)))
         decision = _step(runtime, decision, payload, around)
         if decision.fallback_input is not None:
             payload = json.loads(inputs[1 + decision.fallback_input])
@@ -101,14 +103,24 @@ def _run_job(task: ServerlessTask, plan: JobPlan, options: JobOptions, job_id: s
 def _step(runtime: Runtime, decision: Decision, payload: dict[str, Any], around: Surroundings) -> Decision:
     record, now = decision.record, time.time()
     if decision.step is Step.SUBMIT:
+        if not _left_s(record):
+            ending = cancelled_ending(CancelReason.DEADLINE)
+            return Decision(record.with_(state=State.TIMED_OUT, ended=now, ending=ending), Step.DELIVER)
         return _submit(runtime, record, payload, around)
     if decision.step is Step.DELIVER:
         return advance(record, observe_output(runtime, record, decision.output, now), time.time(), around)
-    if record.spec.deadline_s is not None and now > record.created + record.spec.deadline_s and not record.cancel:
+    if not _left_s(record):
         record = _cancel(runtime, record, CancelReason.DEADLINE)
     elif decision.over:
         record = _cancel(runtime, record, CancelReason.BUDGET)
     return advance(record, _ask(runtime, record), time.time(), around)
+
+
+def _left_s(record: JobRecord) -> float:
+    """The seconds until a job's deadline; 0 where that has passed, infinite where there is none or it is to stop."""
+    if record.spec.deadline_s is None or record.cancel:
+        return math.inf
+    return max(0.0, record.created + record.spec.deadline_s - time.time())
 
 
 def _submit(runtime: Runtime, record: JobRecord, payload: dict[str, Any], around: Surroundings) -> Decision:

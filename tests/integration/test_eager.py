@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,16 @@ def test_the_deadline_cancels_the_remote_job(quick: Fleet) -> None:
         ryla_tasks.run_endpoint("echo", {"simulate": {"never_end": True}}, deadline_s=0.5)
     assert caught.value.info["code"] == "deadline"
     assert quick.endpoint("echo").counters().ended == {"CANCELLED": 1}
+
+
+def test_a_deadline_holds_between_two_attempts_too(quick: Fleet) -> None:
+    quick.endpoint("echo").add_fault(Answer(op="run", status=429, retry_after=60, times=None))
+    begun = time.monotonic()
+    with pytest.raises(JobTimedOut) as caught:
+        ryla_tasks.run_endpoint("echo", {"n": 1}, deadline_s=0.5)
+    assert caught.value.info["code"] == "deadline"
+    assert time.monotonic() - begun < 10
+    assert quick.endpoint("echo").counters().calls["run"] == {429: 1}
 
 
 def test_a_ceiling_is_kept_before_and_while_a_job_runs(quick: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,7 @@ def test_a_sheet_is_one_job_with_a_cell_for_each_angle(served: Fleet) -> None:
     assert [one["key"] for one in value["artifacts"]] == [cell["artifacts"][0]["key"] for cell in value["cells"]]
     job = Job.get(result.id)
     assert (job.status, job.progress.percent) == (State.COMPLETED, 100.0)
+    assert not served.client.exists("ryla:stats:"), "a sample of no target"
     assert [cell.job_id for cell in job.cells] == [f"{result.id}-{angle}" for angle in ANGLES]
     assert [record.job_id for record in ryla_tasks.list_jobs(user_id="ann")] == [result.id]
     assert len(ryla_tasks.list_jobs(user_id="ann", cells=True)) == 4

@@ -41,6 +41,7 @@ redis.call('ZADD', key('idx', 'endpoint', a.endpoint), at, a.id)
 if a.user ~= '' then redis.call('ZADD', key('idx', 'user', a.user), at, a.id) end
 tell(a.id, event)
 if a.meta_key then show({key = a.meta_key, value = progress, ttl = a.meta_ttl}) end
+if a.deadline_ms then redis.call('ZADD', key('deadlines'), after_ms(a.deadline_ms), a.id) end
 if twin then
   redis.call('HSET', job, 'alias_of', twin)
   local f = redis.call('HMGET', key('job', twin), 'state', 'ending')
@@ -55,7 +56,6 @@ redis.call('SET', key('input', a.id), input)
 local others = a.others or 0
 if others > 0 then redis.call('RPUSH', key('fallbacks', a.id), unpack(ARGV, 7, 6 + others)) end
 if a.cells then start_sheet(a) else place('submit:' .. a.endpoint, a.id, a.delay_ms) end
-if a.deadline_ms then redis.call('ZADD', key('deadlines'), after_ms(a.deadline_ms), a.id) end
 if a.start_by_ms then redis.call('ZADD', key('deadlines'), after_ms(a.start_by_ms), 'start|' .. a.id) end
 -- Where the broker is this database, the message is in its queue in the same moment as the record.
 if ARGV[7 + others] then redis.call('LPUSH', ARGV[7 + others], ARGV[8 + others]) end

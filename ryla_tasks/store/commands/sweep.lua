@@ -160,8 +160,8 @@ return removed
 -- goes; `forgotten`, it has ended, nobody delivers it and nobody would drop it: now its retention begins; `astray`, it is
 -- under way and due nowhere: it is due again; else `fine`.
 local a = cjson.decode(ARGV[1])
-local id = a.id
-local f = redis.call('HMGET', key('job', id), 'state', 'endpoint', 'target', 'alias_of', 'ending', 'sheet_of', 'sheet')
+local id, job = a.id, key('job', a.id)
+local f = redis.call('HMGET', job, 'state', 'endpoint', 'target', 'alias_of', 'ending', 'sheet_of', 'sheet')
 local state = f[1]
 if not state then return 'fine' end
 if f[5] then
@@ -175,7 +175,21 @@ if f[5] then
   if not a.dry then retire(id) end
   return 'forgotten'
 end
-if f[4] then return 'fine' end
+if f[4] then
+  local twin = redis.call('HMGET', key('job', f[4]), 'state', 'ending')
+  if twin[1] and not twin[2] and redis.call('SISMEMBER', key('aliases', f[4]), id) == 1 then return 'fine' end
+  if a.dry then return 'astray' end
+  if twin[2] then
+    finish(id, state, twin[1], twin[2], nil, end_event(f[4], twin[1]), {})
+  elseif twin[1] then
+    redis.call('SADD', key('aliases', f[4]), id)
+  else
+    -- The job whose end it was to have is gone. It has no input, which is how it ends when its turn comes.
+    redis.call('HDEL', job, 'alias_of')
+    place('submit:' .. f[2], id, 0)
+  end
+  return 'astray'
+end
 if f[6] and state ~= 'collecting' then
   if redis.call('ZSCORE', key('due', 'spread'), id) or redis.call('ZSCORE', key('outbox'), 'sheet|' .. id) then
     return 'fine'

@@ -192,3 +192,12 @@ def test_a_job_started_in_time_does_not_expire(world: World) -> None:
     world.settle(ride, again(ride.records[0]))
     world.sweep()
     assert world.state(job_id) is State.WAITING
+
+
+def test_an_alias_has_a_deadline_of_its_own(world: World) -> None:
+    first = world.job(user_id="ann", idempotency_key="k", digest="d")
+    alias = world.job(user_id="ann", idempotency_key="k", digest="d", in_canvas=True, deadline_s=60.0)
+    world.past("deadlines", alias)
+    world.sweep()
+    assert (world.state(alias), world.state(first)) == (State.TIMED_OUT, State.QUEUED)
+    assert not world.client.exists(f"ryla:aliases:{first}")

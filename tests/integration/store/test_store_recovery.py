@@ -116,3 +116,23 @@ def test_orphans_are_left_to_the_sweeper(world: World) -> None:
     assert clean(world.client, "ryla") == {}
     assert world.client.zcard("ryla:outbox") == 1
     assert ENDPOINT
+
+
+def test_an_alias_that_would_wait_for_ever_comes_to_an_end(world: World) -> None:
+    """Of a job whose record is gone, of one that has ended without it, and of one that does not know it."""
+    pairs = []
+    for n in range(3):
+        wish = {"idempotency_key": f"k{n}", "digest": "d"}
+        pairs.append((world.job(**wish), world.job(in_canvas=True, **wish)))
+    (gone, first), (over, second), (under_way, third) = pairs
+    world.client.delete(*(f"ryla:aliases:{twin}" for twin, _alias in pairs))
+    world.client.delete(f"ryla:job:{gone}")
+    world.store.cancel(over)
+    assert clean(world.client, "ryla", dry_run=True)["astray"] == 3
+    assert clean(world.client, "ryla")["astray"] == 3
+    assert world.state(second) is State.CANCELLED
+    assert world.record(second).ending == world.record(over).ending
+    world.store.cancel(under_way)
+    assert world.state(third) is State.CANCELLED
+    assert world.claim(first).payload is None, "it has no input, and ends for want of it"
+    assert not clean(world.client, "ryla")
