@@ -1,7 +1,9 @@
-"""The model files that the stand-in finds as ComfyUI does: in the folders of `extra_model_paths.yaml`, at each look."""
+"""The model files that the stand-in finds as ComfyUI does: below its own `models` and in the folders of
+`extra_model_paths.yaml`, at each look."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -17,13 +19,18 @@ class ExtraPaths(Collection[str]):
         self._config = config
 
     def __iter__(self) -> Iterator[str]:
+        for folder in self._folders():
+            for place, _folders, files in os.walk(folder, followlinks=True):
+                yield from (str(Path(place, name).relative_to(folder)) for name in files)
+
+    def _folders(self) -> Iterator[Path]:
+        models = self._config.parent / "models"
+        yield from models.iterdir() if models.is_dir() else ()
         for section in yaml.safe_load(self._config.read_text("utf-8")).values():
             base = Path(section["base_path"])
             for name, folders in section.items():
-                if name == "base_path":
-                    continue
-                for folder in map(base.joinpath, folders.split()):
-                    yield from (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+                if name != "base_path":
+                    yield from map(base.joinpath, folders.split())
 
     def __contains__(self, name: object) -> bool:
         return any(one == name for one in self)
