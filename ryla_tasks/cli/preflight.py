@@ -60,7 +60,7 @@ def check(
     template, workflow = _wanted(what, asked_for(prompt, params, images))
     if endpoint:
         found = _asked_of(endpoint, workflow, timeout)
-    elif nodes := _nodes(comfy, object_info):
+    elif (nodes := _nodes(comfy, object_info)) is not None:
         found = _held_against(nodes, template, workflow).to_json()
     else:
         found = {"ok": True}
@@ -95,9 +95,13 @@ def _nodes(comfy: str | None, file: Path | None) -> dict[str, Any] | None:
     if comfy is None and file is None:
         return None
     found = read_json(file, "--object-info") if file else _fetched(comfy or "")
-    if not isinstance(found, dict) or not all(isinstance(one, dict) and "input" in one for one in found.values()):
+    if (
+        not found
+        or not isinstance(found, dict)
+        or not all(isinstance(one, dict) and "input" in one for one in found.values())
+    ):
         raise Failure("That is not the answer of a ComfyUI's GET /object_info.", Exit.USAGE)
-    return found
+    return dict(found)
 
 
 def _fetched(url: str) -> Any:

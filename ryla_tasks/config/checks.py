@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import AfterValidator, SecretStr
 
-__all__ = ["ApiKey", "ArtifactsUrl", "Folder", "HttpUrl", "RedisUrl", "TimezoneName", "timezone_named"]
+__all__ = ["ApiKey", "ArtifactsUrl", "File", "Folder", "HttpUrl", "RedisUrl", "TimezoneName", "timezone_named"]
 
 
 def _redis_url(value: str) -> str:
@@ -53,6 +53,12 @@ def _folder(value: Path) -> Path:
     return value
 
 
+def _file(value: Path) -> Path:
+    if not value.is_file():
+        raise ValueError(f"must be a file; there is none at {value}")
+    return value
+
+
 def timezone_named(name: str) -> datetime.tzinfo:
     """The time zone of this name. Raises `ValueError` when there is none."""
     if name == "UTC":  # known even where no time zone database is installed, as in small container images
@@ -72,5 +78,6 @@ RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
 ArtifactsUrl = Annotated[str, AfterValidator(_artifacts_url)]
+File = Annotated[Path, AfterValidator(_file)]
 Folder = Annotated[Path, AfterValidator(_folder)]
 TimezoneName = Annotated[str, AfterValidator(_timezone_name)]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from ryla_tasks.config.checks import ApiKey, ArtifactsUrl, Folder, HttpUrl, RedisUrl, TimezoneName, timezone_named
+from ryla_tasks.config.checks import ApiKey, ArtifactsUrl, File, Folder, HttpUrl, RedisUrl, TimezoneName, timezone_named
 from ryla_tasks.config.endpoints import Endpoint, named, opened
 from ryla_tasks.config.problems import configuration_error
 from ryla_tasks.config.sources import DjangoSource, DotenvSource, EnvironmentSource, VariableSource, variable_for
@@ -220,6 +220,11 @@ class Settings(BaseSettings):
         default=False,
         description="Whether output files may be downloaded from private and loopback addresses, as when GPU workers "
         "upload to a store of one's own. Link-local addresses are refused in any case.",
+    )
+    download_ca_bundle: File | None = Field(
+        default=None,
+        description="A file of certificates to trust in place of the usual ones when output files are downloaded, as "
+        "when a store of one's own has a certificate by one's own authority.",
     )
     templates_dir: Folder | None = Field(
         default=None,

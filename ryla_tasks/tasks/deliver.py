@@ -173,11 +173,13 @@ def _result(runtime: Runtime, record: JobRecord, remote: RemoteJob, now: float) 
     limits = _LARGE_FILES if large else OutputLimits()
     decoded = decode_output(remote.output, expected=record.spec.expected_images, limits=limits)
     prefix = f"{record.spec.kind}/{_key_part(record.job_id)}/{record.attempt}"
+    ca_bundle = runtime.settings.download_ca_bundle
     fetch = partial(
         fetch_url,
         max_bytes=limits.max_file_bytes,
         timeout_s=_LONG_FETCH_S if large else _FETCH_S,
         allow_private=runtime.settings.download_private,
+        ca_bundle=str(ca_bundle) if ca_bundle else None,
     )
     artifacts = collect(decoded, runtime.artifacts, prefix, fetch, limits=limits)
     return build_result(record, remote, artifacts, decoded, now)

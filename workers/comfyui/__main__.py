@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-from importlib import import_module
 
 from workers.comfyui.faces import load_detector
 from workers.comfyui.handler import Worker
@@ -16,6 +15,7 @@ from workers.comfyui.settings import Settings
 from workers.comfyui.supervisor import State, Supervisor
 from workers.comfyui.volume import connect
 from workers.common.reporting import runpod_sender
+from workers.common.sdk import start_sdk
 from workers.common.storing import Store
 
 _GRACE_S = 10.0
@@ -45,7 +45,7 @@ def main() -> int:
     worker = Worker(settings, supervisor, sender=runpod_sender, store=store, detector=detector)
     supervisor.start()
     try:
-        import_module("runpod").serverless.start({"handler": worker.handle, "concurrency_modifier": worker.concurrency})
+        start_sdk({"handler": worker.handle, "concurrency_modifier": worker.concurrency})
     finally:
         given_up = supervisor.state is State.GIVEN_UP
         supervisor.stop()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from importlib import import_module
 
+from workers.common.sdk import start_sdk
 from workers.lora_trainer.handler import make_handler
 
 
 def main() -> None:
     """Start RunPod's SDK with the handler. One job at a time: a training takes the whole GPU."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # The SDK reads its variables when it is imported, and has no types.
-    import_module("runpod").serverless.start({"handler": make_handler()})
+    start_sdk({"handler": make_handler()})
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from tests.support.comfyui.extra_paths import ExtraPaths
 from tests.support.comfyui.server import Options, StandIn
 from tests.support.comfyui.validation import load_object_info
 
@@ -22,6 +23,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--base", type=Path, required=True, help="where input, output and temp are")
     parser.add_argument("--object-info", type=Path, help="another /object_info than the recorded one")
     parser.add_argument("--files", type=json.loads, help="a JSON list of the model files it has; without it: any")
+    parser.add_argument("--read-paths", action="store_true", help="it has what extra_model_paths.yaml names alone")
     parser.add_argument("--step-s", type=float, default=0.02, help="how long a step of a sampler takes")
     parser.add_argument("--boot-s", type=float, default=0.0, help="how long it takes to listen")
     parser.add_argument("--fail", action="store_true", help="end at once, with an error")
@@ -31,7 +33,8 @@ def _arguments() -> argparse.Namespace:
 
 async def _serve(said: argparse.Namespace) -> None:
     info = json.loads(said.object_info.read_text()) if said.object_info else load_object_info()
-    options = Options(said.base, info, said.files, said.step_s, not said.no_faces)
+    files = ExtraPaths(said.base / "extra_model_paths.yaml") if said.read_paths else said.files
+    options = Options(said.base, info, files, said.step_s, not said.no_faces)
     runner = web.AppRunner(StandIn(options).app)
     await runner.setup()
     await web.TCPSite(runner, said.host, said.port).start()

@@ -32,11 +32,19 @@ def picture_of(node: Mapping[str, Any], sources: Mapping[str, Any], inputs: Path
     if class_type in _SWAPS:
         target = sources.get("input_image", first)
         return _swapped(target) if faces and isinstance(target, Image.Image) else target
+    if class_type == "VAEDecode":
+        # Painted: whatever it was painted after, it is none of the pictures that went in.
+        return (first or Image.new("RGB", (64, 64), _color(node))).point(lambda value: 255 - value)
+    latent = sources.get("latent_image")
+    if isinstance(latent, Image.Image):
+        return latent
     if first is not None:
         return first
     if {"width", "height"} <= values.keys() or "latent" in class_type.lower():
-        return Image.new("RGB", (min(values.get("width", 64), 64), min(values.get("height", 64), 64)), _color(node))
-    return Image.new("RGB", (64, 64), _color(node)) if class_type == "VAEDecode" else None
+        made = Image.new("RGB", (min(values.get("width", 64), 64), min(values.get("height", 64), 64)), _color(node))
+        made.info["batch"] = values.get("batch_size", 1)
+        return made
+    return None
 
 
 def _swapped(target: Image.Image) -> Image.Image:
@@ -64,15 +72,20 @@ def save_output(node_id: str, node: Mapping[str, Any], sources: Mapping[str, Any
             prefix = str(node["inputs"].get("filename_prefix", "ComfyUI"))
             kind = "mp4" if "Video" in class_type else "flac" if "Audio" in class_type else "png"
             path = _next(base / "output", prefix, f".{kind}")
-            if kind == "png":
-                picture.save(path)
-            else:
-                path.write_bytes(_SAMPLES[kind])
             folder = str(path.parent.relative_to(base / "output"))
+            if kind == "png":
+                return {"images": [_saved(picture, base, prefix, folder) for _ in range(picture.info.get("batch", 1))]}
+            path.write_bytes(_SAMPLES[kind])
             shown = {"filename": path.name, "subfolder": "" if folder == "." else folder, "type": "output"}
             if kind == "flac":
                 return {"audio": [shown]}
-            return {"images": [shown], **({"animated": [True]} if kind == "mp4" else {})}
+            return {"images": [shown], "animated": [True]}
+
+
+def _saved(picture: Image.Image, base: Path, prefix: str, folder: str) -> dict[str, Any]:
+    path = _next(base / "output", prefix, ".png")
+    picture.save(path)
+    return {"filename": path.name, "subfolder": "" if folder == "." else folder, "type": "output"}
 
 
 _SAMPLES = {"mp4": b"\x00\x00\x00\x18ftypmp42" + bytes(200), "flac": b"fLaC" + bytes(200)}

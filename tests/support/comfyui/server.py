@@ -260,7 +260,7 @@ class StandIn:
 
     def _installed(self, class_type: str, about: dict[str, Any]) -> dict[str, Any]:
         """A class with the model files that are there in its choices of files."""
-        if not self._options.files:
+        if self._options.files is None:
             return about
         inputs = {
             section: {
@@ -303,4 +303,6 @@ class StandIn:
                     await socket.close()
         if "files" in body:
             self._options.files = body["files"]
+        if "faces" in body:
+            self._executor.faces = body["faces"]
         return web.Response()

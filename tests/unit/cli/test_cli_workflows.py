@@ -114,6 +114,8 @@ def test_check_against_a_recorded_comfyui(tmp_path: Path) -> None:
     assert "missing model: flux1-dev.safetensors (node 1, UNETLoader)" in text
     fewer.write_text("[]")
     assert "GET /object_info" in ryla("check", "sdxl", "--object-info", str(fewer), code=Exit.USAGE).stderr
+    fewer.write_text("{}")
+    assert "GET /object_info" in ryla("check", "sdxl", "--object-info", str(fewer), code=Exit.USAGE).stderr
 
 
 def test_check_against_a_running_comfyui() -> None:

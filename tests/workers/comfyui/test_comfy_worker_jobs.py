@@ -228,12 +228,12 @@ def test_too_large_for_an_answer_says_so_and_a_store_takes_it(comfy: ComfyProces
     server.start()
     try:
         host, port = server.get_host_and_port()
-        store = Store(f"http://{host}:{port}", "results", "id", "secret")
-        store._connected().create_bucket(Bucket="results")
+        store = Store(f"http://{host}:{port}", "outputs", "id", "secret")
+        store._connected().create_bucket(Bucket="outputs")
         with bench(comfy.base, comfy.url, most_answer_bytes=600, store=store) as made:
             (image,) = run(made.do({"workflow": workflow()}, "r/1-u1"))["images"]
         assert image["type"] == "s3_url"
-        assert "/results/r_1-u1/job_a_00001_.png?" in image["data"]
+        assert "/outputs/r_1-u1/job_a_00001_.png?" in image["data"]
     finally:
         server.stop()
 

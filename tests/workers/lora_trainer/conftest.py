@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from trainer_bench import TOOLKIT, Bench, FileServer
+from trainer_bench import TOOLKIT, Bench
 
+from tests.support.file_server import FileServer
 from workers.lora_trainer.settings import Settings
 
 

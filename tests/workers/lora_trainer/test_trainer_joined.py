@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trainer_bench import Bench, FileServer, alive
+from trainer_bench import Bench, alive
 
 from ryla_tasks import Job, run_endpoint, train_lora
 from ryla_tasks.errors import JobFailed
 from ryla_tasks.simulator import EndpointConfig
+from tests.support.file_server import FileServer
 from tests.support.fleet import Fleet, eventually
 from tests.support.tls import certify
 
