@@ -62,7 +62,7 @@ class Executor:
         self._base = base
         self._send = send
         self._step_s = step_s
-        self.faces = faces
+        self._faces = faces
         self._cache: dict[str, tuple[Any, Any]] = {}
         self.interrupted = False
         self.node: str | None = None
@@ -118,7 +118,7 @@ class Executor:
             self._cache[keys[node_id]] = (None, shown)
             await self._executed(run, node_id, shown)
         else:
-            picture = picture_of(node, sources, self._base / "input", faces=self.faces)
+            picture = picture_of(node, sources, self._base / "input", faces=self._faces)
             self._cache[keys[node_id]] = (picture, None)
         await self._state(run, node_id, "finished", *last)
 

@@ -303,6 +303,4 @@ class StandIn:
                     await socket.close()
         if "files" in body:
             self._options.files = body["files"]
-        if "faces" in body:
-            self._executor.faces = body["faces"]
         return web.Response()
