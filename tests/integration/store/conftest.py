@@ -30,7 +30,7 @@ def world(lasting_world: World) -> World:
 
 @pytest.fixture
 def own_server() -> Iterator[RedisServer]:
-    """A Redis that a test may stop, kill and freeze. Under `everysec` one whose disk is slow holds writes back for up to
-    two seconds, and a kill then loses them."""
+    """A Redis that a test may stop, kill and freeze. Under `everysec` one whose disk is slow holds writes back for two
+    seconds, and a kill then loses them."""
     with RedisServer(fsync="always") as server:
         yield server
