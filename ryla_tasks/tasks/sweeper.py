@@ -57,7 +57,7 @@ def sweep_once(app: Celery) -> int:
     """Do one sweep and send what it found; returns how many messages that were."""
     store = runtime_of(app).store
     swept = store.sweep(grace_s=GRACE_S, most=MOST, most_resends=MOST_RESENDS)
-    if swept.wakes or swept.messages:
+    if swept.wakes or swept.lines or swept.messages:
         crashpoint("after_sweep_before_send")
     for target in swept.wakes:
         send_poll(app, target, 0.0)
