@@ -10,6 +10,9 @@ ARGS ?=
 
 # Most tests wait for processes of theirs, so there are more at a time than cores; each file's tests stay together.
 TESTS_AT_A_TIME ?= 3
+# Some tests race real processes against real clocks, and one of thousands loses for want of a processor. Such a test is
+# tried once more, and the closing line counts it ("1 rerun"): what fails twice fails.
+TRIES_MORE ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,7 +37,7 @@ dev: $(VENV)/.installed-demo ## Run Redis, the simulator, a worker and Flower to
 	$(BIN)/ryla dev $(ARGS)
 
 test: $(VENV)/.installed-dev ## Run the tests
-	$(BIN)/pytest --numprocesses $(TESTS_AT_A_TIME) --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses $(TESTS_AT_A_TIME) --dist loadfile --reruns $(TRIES_MORE) $(ARGS)
 
 load: $(VENV)/.installed-dev ## Run the load tests, which `make test` leaves out; they take some 15 minutes
 	$(BIN)/pytest -m load $(ARGS)
