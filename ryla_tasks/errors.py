@@ -6,6 +6,7 @@
     │   ├── UnknownTemplate
     │   ├── PayloadTooLarge
     │   └── IdempotencyConflict
+    ├── NotSignedIn                 a web app does not know who asks
     ├── JobNotFound                 no record under this id (never made, or past its retention)
     ├── StoreError
     │   ├── StoreUnavailable        Redis did not answer in time
@@ -63,6 +64,7 @@ __all__ = [
     "JobTimedOut",
     "MalformedAnswer",
     "NotConnected",
+    "NotSignedIn",
     "OutputInvalid",
     "OutputMissing",
     "PayloadTooLarge",
@@ -130,6 +132,13 @@ class PayloadTooLarge(InvalidJob):
 
 class IdempotencyConflict(InvalidJob):
     """The idempotency key was used before, with a different input."""
+
+
+class NotSignedIn(RylaError):
+    """Sign in first."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or ""))
 
 
 class JobNotFound(RylaError, KeyError):

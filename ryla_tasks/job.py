@@ -43,10 +43,12 @@ class Cell:
 
 
 class Job:
-    """One job. `Job.get(id)` raises `JobNotFound` for an unknown id; every property asks Redis anew."""
+    """One job. `Job.get(id)` raises `JobNotFound` for an unknown id; every property asks Redis anew, unless the job is
+    known to have ended."""
 
     def __init__(self, job_id: str) -> None:
         self.id = job_id
+        self._ended: JobRecord | None = None
 
     @classmethod
     def get(cls, job_id: str) -> Job:
@@ -55,13 +57,20 @@ class Job:
         job.record  # noqa: B018 - raises where there is none
         return job
 
+    @classmethod
+    def of(cls, record: JobRecord) -> Job:
+        """The job of a record in hand. One that has ended does not change any more, and is not asked after again."""
+        job = cls(record.job_id)
+        job._ended = record if record.state.ended else None
+        return job
+
     def __repr__(self) -> str:
         return f"Job({self.id!r})"
 
     @property
     def record(self) -> JobRecord:
         """All that is kept of the job."""
-        return self._runtime.store.load(self.id)[0]
+        return self._ended or self._runtime.store.load(self.id)[0]
 
     @property
     def status(self) -> State:

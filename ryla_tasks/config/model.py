@@ -231,6 +231,16 @@ class Settings(BaseSettings):
         description="A folder with workflow templates of your own, beside those that come with the package.",
     )
 
+    # --- Web apps ---
+    web_streams: int = Field(
+        default=4,
+        ge=0,
+        le=1000,
+        description="How many event streams a web process holds open at a time under a server with threads; each holds "
+        "one. Half of the server's threads is a good number. Browsers beyond it get what there is, and come back every "
+        "two seconds. Servers with gevent or ASGI are not limited by it.",
+    )
+
     # --- Workers ---
     sweep_interval_s: float = Field(
         default=5,

@@ -17,7 +17,7 @@ __all__ = ["read_programme"]
 def read_programme(file: Path) -> FaultProgramme:
     """The programme in a YAML file. Raises `ConfigurationError` with the line and the field at fault."""
     try:
-        import yaml  # type: ignore[import-untyped]
+        import yaml
     except ImportError as error:
         message = "a fault programme needs PyYAML, which is not installed: pip install 'ryla-tasks[simulator]'"
         raise ConfigurationError(message, "--faults") from error

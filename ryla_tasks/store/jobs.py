@@ -266,6 +266,14 @@ class JobStore:
         wish = {"from": "deliver", "id": claim.record.job_id, "fence": claim.fence, "ms": round(in_s * 1000)}
         return bool(self._scripts.call("release", dumps(wish)))
 
+    def unheard(self, claim: Claim, first_s: float, most: int) -> int:
+        """A receiver of the job's end has failed: give the claim back for `first_s`, doubled with each time.
+
+        Returns how often that has happened by now; at `most` the claim is kept. 0 where the lease was lost.
+        """
+        wish = {"id": claim.record.job_id, "fence": claim.fence, "ms": round(first_s * 1000), "most": most}
+        return int(self._scripts.call("unheard", dumps(wish)))
+
     def delivered(self, job_id: str) -> bool:
         """Celery has stored the end of the job: nothing more is owed."""
         return bool(self._scripts.call("delivered", job_id, self._meta.key(job_id)))

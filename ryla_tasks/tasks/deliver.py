@@ -33,6 +33,7 @@ from ryla_tasks.jobs.record import CancelReason, JobRecord
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
 from ryla_tasks.jobs.states import State
 from ryla_tasks.store.answers import Claim, Refused
+from ryla_tasks.tasks.announce import announced
 from ryla_tasks.tasks.cells import conclusion
 from ryla_tasks.tasks.ends import CLAIM, RESULT
 from ryla_tasks.tasks.messages import hand_on
@@ -88,7 +89,7 @@ def deliver(task: ServerlessTask) -> Any:
                 setattr(task.request, CLAIM, claim)
             record = _collect(app, runtime, claim, own=job_id)
             _hand_on(app, runtime)
-    if not record.state.ended:
+    if not record.state.ended or not announced(task, claim, record):
         raise Ignore
     return _end(task, record)
 

@@ -40,6 +40,7 @@ from ryla_tasks.jobs.sheet import CellState, cell_id, conclude
 from ryla_tasks.jobs.states import State
 from ryla_tasks.jobs.stats import NO_STATS
 from ryla_tasks.providers import was_not_accepted
+from ryla_tasks.tasks.announce import announce
 from ryla_tasks.tasks.budget import terms_of
 from ryla_tasks.tasks.deliver import observe_output
 from ryla_tasks.tasks.plan import JobOptions, JobPlan, split_options
@@ -57,12 +58,13 @@ def run_to_end(task: ServerlessTask, args: Sequence[Any], kwargs: Mapping[str, A
     options, rest = split_options(kwargs)
     plan = task.plan(*args, **rest)
     if plan.cells:
-        return _ended(_run_sheet(task, plan, options))
-    return _ended(_run_job(task, plan, options, task.request.id or uuid()))
+        return _ended(task, _run_sheet(task, plan, options))
+    return _ended(task, _run_job(task, plan, options, task.request.id or uuid()))
 
 
-def _ended(record: JobRecord) -> Any:
+def _ended(task: ServerlessTask, record: JobRecord) -> Any:
     """The result of a job that has ended. Raises its error."""
+    announce(task, record)
     ending = record.ending or {}
     if "result" in ending:
         return ending["result"]

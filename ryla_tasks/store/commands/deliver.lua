@@ -39,6 +39,18 @@ redis.call('ZADD', key('due', a.from), after_ms(a.ms), a.id)
 expect(a.from, a.id, a.ms + RESEND_FIRST_MS)
 return 1
 
+-- operation: unheard allow-oom
+-- A receiver of the end has failed: the claim is given back for `ms`, doubled with each time. Returns how often that has
+-- happened; with the last one allowed (`most`) the claim is kept, and where it was lost the answer is 0.
+local a = cjson.decode(ARGV[1])
+if tonumber(redis.call('ZSCORE', key('due', 'deliver'), a.id) or '') ~= tonumber(a.fence) then return 0 end
+local tries = redis.call('HINCRBY', key('job', a.id), 'unheard', 1)
+if tries >= a.most then return tries end
+local ms = a.ms * 2 ^ (tries - 1)
+redis.call('ZADD', key('due', 'deliver'), after_ms(ms), a.id)
+expect('deliver', a.id, ms)
+return tries
+
 -- operation: delivered allow-oom
 -- Celery has stored the end: nothing more is owed. The record goes after its retention.
 local id = ARGV[1]

@@ -1,0 +1,54 @@
+"""The files of a job, to be sent to whoever may see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from ryla_tasks.artifacts import Artifact, ArtifactNotFound, LocalStore
+from ryla_tasks.celery_app import current_app
+from ryla_tasks.job import Job
+from ryla_tasks.tasks.runtime import runtime_of
+
+__all__ = ["JobFile", "find_file"]
+
+#: Types that a browser may show in the page's own origin; anything else is downloaded.
+_SHOWN = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", "video/mp4", "video/webm"})
+
+
+@dataclass(frozen=True, slots=True)
+class JobFile:
+    """A file of a job. Where its store makes URLs for others, `url` is one, to redirect to; else it is to be `open`ed
+    and sent with `headers`."""
+
+    artifact: Artifact
+    url: str | None = None
+
+    def open(self) -> BinaryIO:
+        """Its content, to be closed by the caller. Raises `ArtifactNotFound`."""
+        return runtime_of(current_app()).artifacts.open(self.artifact.key)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes with it. A job's file never changes, and is its owner's alone."""
+        artifact = self.artifact
+        shown = artifact.content_type in _SHOWN
+        return {
+            "Content-Type": artifact.content_type if shown else "application/octet-stream",
+            "Content-Length": str(artifact.bytes),
+            "Content-Disposition": f'{"inline" if shown else "attachment"}; filename="{artifact.filename}"',
+            "Cache-Control": "private, max-age=31536000, immutable",
+            "ETag": f'"{artifact.sha256}"',
+            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+        }
+
+
+def find_file(job: Job, number: int) -> JobFile:
+    """A file of a job by its place among them, from 0. Raises `ArtifactNotFound`."""
+    artifacts = job.artifacts
+    if not 0 <= number < len(artifacts):
+        raise ArtifactNotFound(f"the job has no file {number}")
+    artifact = artifacts[number]
+    local = isinstance(runtime_of(current_app()).artifacts, LocalStore)
+    return JobFile(artifact, None if local else job.artifact_url(artifact))

@@ -1,0 +1,53 @@
+"""Who asks, and which jobs they may see and stop: their own, unless the app says that they see all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ryla_tasks.errors import ConfigurationError, JobNotFound, NotSignedIn
+from ryla_tasks.job import Job
+from ryla_tasks.jobs.record import JobRecord
+
+__all__ = ["Visitor", "job_of", "visitor_of"]
+
+_LONGEST_ID = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody whom the app knows. `user_id` is whose their jobs are; `sees_all` is for staff."""
+
+    user_id: str
+    sees_all: bool = False
+
+    def may_see(self, record: JobRecord) -> bool:
+        """Whether a job is this visitor's business. A job without a user is nobody's."""
+        return self.sees_all or record.spec.user_id == self.user_id
+
+
+def visitor_of(known: Any) -> Visitor:
+    """What an app's hook said of who asks: a `Visitor`, a user's id (text or a number), or None for a stranger.
+
+    Raises `NotSignedIn` for a stranger, and `ConfigurationError` for anything else, which is the app's mistake.
+    """
+    if known is None or known == "":
+        raise NotSignedIn
+    if isinstance(known, int) and not isinstance(known, bool):
+        known = str(known)
+    visitor = Visitor(known) if isinstance(known, str) else known
+    if not isinstance(visitor, Visitor) or not isinstance(visitor.user_id, str):
+        raise ConfigurationError(
+            f"the hook that says who asks gave {type(known).__name__}: it must give a Visitor, a user's id, or None"
+        )
+    if not 0 < len(visitor.user_id) <= _LONGEST_ID:
+        raise ConfigurationError(f"the hook that says who asks gave an id that has not 1 to {_LONGEST_ID} characters")
+    return visitor
+
+
+def job_of(visitor: Visitor, job_id: str) -> Job:
+    """A job that the visitor may see. Raises `JobNotFound` for any other: whether it exists is nobody's business."""
+    job = Job(job_id)
+    if not visitor.may_see(job.record):
+        raise JobNotFound(f"there is no job {job_id!r}")
+    return job

@@ -1,0 +1,89 @@
+"""The body of a POST as a job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ryla_tasks.celery_app import current_app
+from ryla_tasks.contrib.web.rules import Rules
+from ryla_tasks.contrib.web.uploads import owns
+from ryla_tasks.contrib.web.visitor import Visitor
+from ryla_tasks.errors import InvalidJob, PayloadTooLarge
+from ryla_tasks.job import Job
+from ryla_tasks.tasks.plan import JobOptions
+
+__all__ = ["enqueue", "read_body"]
+
+#: Arguments that a browser may not give whatever the options: they are for canvases and for whole workflows.
+_INTERNAL = frozenset({"previous", "endpoint", "input"})
+_WORKFLOW = frozenset({"workflow", "images"})
+
+_DEEPEST = 32
+
+
+def read_body(body: bytes, content_type: str, rules: Rules) -> dict[str, Any]:
+    """The JSON object in a body. Raises `InvalidJob`, `PayloadTooLarge` among them.
+
+    Only JSON is taken: that a browser sends no JSON to another site without asking first is part of what keeps forged
+    requests out.
+    """
+    if len(body) > rules.most_body:
+        raise PayloadTooLarge(f"the body has more than {rules.most_body} bytes", field="body")
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise InvalidJob("body: must be JSON, with Content-Type: application/json", field="body")
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        raise InvalidJob("body: is not JSON", field="body") from None
+    if not isinstance(said, dict):
+        raise InvalidJob("body: must be a JSON object", field="body")
+    return said
+
+
+def enqueue(
+    visitor: Visitor, said: Mapping[str, Any], rules: Rules, *, idempotency_key: str = "", job_id: str | None = None
+) -> Job:
+    """Accept the job that a browser asks for: `{"task": "generate_image", "template": ..., "prompt": ...}`.
+
+    The job is the visitor's. Raises `InvalidJob` naming the field, and what `apply_async` raises.
+    """
+    given = dict(said)
+    name = given.pop("task", None)
+    if not isinstance(name, str) or name not in rules.tasks:
+        raise InvalidJob(f"task: must be one of {', '.join(rules.tasks)}", field="task")
+    _check_arguments(given, rules, own=rules.tasks[name].startswith("ryla."))
+    _check_artifacts(visitor, given)
+    if idempotency_key:
+        given["idempotency_key"] = idempotency_key
+    if rules.prepare is not None:
+        given = rules.prepare(visitor, name, given)
+    task = current_app().tasks[rules.tasks[name]]
+    return Job(task.apply_async(kwargs={**given, "user_id": visitor.user_id}, task_id=job_id).id)
+
+
+def _check_arguments(given: Mapping[str, Any], rules: Rules, *, own: bool) -> None:
+    """Raises `InvalidJob` for arguments that are not a browser's to give; of an app's `own` tasks only for options."""
+    refused = (JobOptions.model_fields.keys() - rules.options) & given.keys()
+    if own:
+        refused |= _INTERNAL & given.keys()
+        if not rules.workflows:
+            refused |= _WORKFLOW.intersection(given) if "workflow" in given else set()
+    if refused:
+        name = min(refused)
+        raise InvalidJob(f"{name}: is not for a browser to say; leave it out", field=name)
+
+
+def _check_artifacts(visitor: Visitor, value: Any, path: str = "", depth: int = 0) -> None:
+    """Raises `InvalidJob` for an artifact, anywhere in the arguments, that is not the visitor's."""
+    if depth > _DEEPEST:
+        raise InvalidJob(f"{path}: is nested too deeply", field=path)
+    if isinstance(value, Mapping):
+        if "key" in value and not owns(visitor, value["key"]):
+            raise InvalidJob(f"{path or 'key'}: there is no artifact of yours with this key", field=path or "key")
+        for name, one in value.items():
+            _check_artifacts(visitor, one, f"{path}.{name}".lstrip("."), depth + 1)
+    elif isinstance(value, list | tuple):
+        for place, one in enumerate(value):
+            _check_artifacts(visitor, one, f"{path}.{place}".lstrip("."), depth + 1)
