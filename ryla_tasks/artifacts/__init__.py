@@ -11,7 +11,7 @@ from ryla_tasks.artifacts.base import (
     InvalidArtifactKey,
 )
 from ryla_tasks.artifacts.download import Downloaded, fetch_url
-from ryla_tasks.artifacts.factory import open_store
+from ryla_tasks.artifacts.factory import open_store, store_of
 from ryla_tasks.artifacts.local import LocalStore
 from ryla_tasks.artifacts.output import DecodedOutput, OutputFile, OutputLimits, collect, decode_output
 
@@ -31,4 +31,5 @@ __all__ = [
     "decode_output",
     "fetch_url",
     "open_store",
+    "store_of",
 ]

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from pydantic import SecretStr
 
 from ryla_tasks.artifacts.base import ArtifactStore, InvalidArtifactKey
 from ryla_tasks.artifacts.local import LocalStore
+from ryla_tasks.artifacts.shared import SharedStore
 from ryla_tasks.errors import ConfigurationError
 
-__all__ = ["open_store"]
+if TYPE_CHECKING:
+    from ryla_tasks.settings import Settings
+
+__all__ = ["open_store", "store_of"]
 
 SETTING = "RYLA_ARTIFACTS"
 _S3_OPTIONS = frozenset({"endpoint_url", "region"})
 _FORMS = "file:///absolute/folder, a plain path, or s3://bucket/prefix?endpoint_url=...&region=..."
+
+
+def store_of(settings: Settings) -> ArtifactStore:
+    """The store of the settings. A folder that a web app shares makes URLs of it. Raises `ConfigurationError`."""
+    store = open_store(settings.artifacts)
+    if isinstance(store, LocalStore) and settings.artifacts_url is not None and settings.webhook_secret is not None:
+        return SharedStore(store.root, settings.artifacts_url, settings.webhook_secret)
+    return store
 
 
 def open_store(

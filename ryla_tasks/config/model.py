@@ -165,8 +165,8 @@ class Settings(BaseSettings):
     )
     webhook_secret: ApiKey | None = Field(
         default=None,
-        description="What the tokens in webhook addresses are made with: any long random text, the same everywhere. "
-        "Needed with webhook_url. Calls made under an earlier secret are refused.",
+        description="What the tokens in webhook addresses and the signatures of artifacts_url are made with: any long "
+        "random text, the same everywhere. Needed with either. Calls made under an earlier secret are refused.",
     )
 
     # --- Cold starts and stuck queues ---
@@ -209,6 +209,12 @@ class Settings(BaseSettings):
         description="Where the files that jobs make are kept: a folder that every worker and web process sees, with or "
         "without file:// in front, or s3://bucket/prefix?endpoint_url=...&region=... (the s3 extra; credentials as "
         "boto3 finds them). A relative folder is one of the working directory; the value is made absolute.",
+    )
+    artifacts_url: HttpUrl | None = Field(
+        default=None,
+        description="Where a web app serves the files of a folder to GPU workers, by signed URLs that expire: the "
+        "public https address of its `shared` route, as https://app.example/ryla/shared. Trainings then take uploads, "
+        "and image jobs new LoRAs, without S3. Only for artifacts in a folder; needs webhook_secret.",
     )
     artifact_url_ttl_s: int = Field(
         default=3600,
@@ -368,6 +374,13 @@ class Settings(BaseSettings):
         parts = max(info.data.get("http_connect_s", 0), info.data.get("http_read_s", 0))
         if value < parts:
             raise ValueError(f"must not be less than http_connect_s and http_read_s ({parts:g}); it is {value:g}")
+        return value
+
+    @field_validator("artifacts_url")
+    @classmethod
+    def _signed(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and info.data.get("webhook_secret") is None:
+            raise ValueError("needs webhook_secret, which signs its URLs")
         return value
 
     @field_validator("webhook_secret")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from ryla_tasks.artifacts import ArtifactError, ArtifactNotFound, ArtifactStore, open_store
+from ryla_tasks.artifacts import ArtifactError, ArtifactNotFound, ArtifactStore, store_of
 from ryla_tasks.errors import InvalidJob
 from ryla_tasks.settings import get_settings
 from ryla_tasks.tasks.plan import JobPlan
@@ -28,6 +28,9 @@ _MOST_CAPTION = 2_000
 
 #: A presigned URL of an image must outlive the queue.
 _URL_TTL_S = 2 * 86_400
+
+#: What only a simulated GPU worker can reach: for development.
+_LOOPBACK = ("http://127.0.0.1:", "http://localhost:")
 
 #: No control characters, and nothing that is not text: the worker leaves them out, and then too little may be left.
 _LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
@@ -114,7 +117,7 @@ def _dataset(previous: Any, images: Any, dataset_url: Any) -> dict[str, Any]:
         raise InvalidJob(
             f"images: {FEWEST_IMAGES} to {MOST_IMAGES} images are needed, not {len(images)}", field="images"
         )
-    store = open_store(get_settings().artifacts)
+    store = store_of(get_settings())
     return {"images": [_image(store, one, f"images.{place}") for place, one in enumerate(images)]}
 
 
@@ -135,10 +138,10 @@ def _artifact_url(store: ArtifactStore, key: Any, field: str) -> str:
         url = store.url(key, _URL_TTL_S)
     except ArtifactError as error:
         raise InvalidJob(f"{field}: {error}", field=field) from error
-    if not url.startswith("https://"):
+    if not url.startswith(("https://", *_LOOPBACK)):
         raise InvalidJob(
             f"{field}: a GPU worker cannot read the artifact store ({url.partition(':')[0]}); RYLA_ARTIFACTS must be "
-            f"S3 with https for that, or give https URLs",
+            f"S3 with https for that, or RYLA_ARTIFACTS_URL an https address, or give https URLs",
             field=field,
         )
     return url

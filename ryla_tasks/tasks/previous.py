@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from ryla_tasks.artifacts import ArtifactNotFound, ArtifactStore, InvalidArtifactKey, open_store
+from ryla_tasks.artifacts import ArtifactNotFound, ArtifactStore, InvalidArtifactKey, store_of
 from ryla_tasks.errors import InvalidJob
 from ryla_tasks.settings import get_settings
 from ryla_tasks.tasks.previous_lora import has_lora
@@ -26,7 +26,7 @@ def input_images(previous: Any) -> list[dict[str, str]]:
     found = _images_of(previous)
     if not found:
         return []
-    store = open_store(get_settings().artifacts)
+    store = store_of(get_settings())
     return [_input_image(store, number, artifact) for number, artifact in enumerate(found, start=1)]
 
 
@@ -45,7 +45,7 @@ def bind_images(manifest: Manifest, params: Mapping[str, Any], previous: Any) ->
         if parameter.required and bound.get(parameter.name) is None:
             bound[parameter.name] = next(given, None)
         if _is_artifact(value := bound.get(parameter.name)):
-            bound[parameter.name] = {"image": _read(open_store(get_settings().artifacts), value, parameter.name)}
+            bound[parameter.name] = {"image": _read(store_of(get_settings()), value, parameter.name)}
     return bound
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ryla_tasks.artifacts import ArtifactError, ArtifactNotFound, open_store
+from ryla_tasks.artifacts import ArtifactError, ArtifactNotFound, store_of
 from ryla_tasks.errors import InvalidJob
 from ryla_tasks.settings import get_settings
 from ryla_tasks.workflows import Manifest
@@ -82,7 +82,7 @@ def _lora_artifact(result: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def _file(artifact: Mapping[str, Any]) -> dict[str, str] | None:
     """Where the artifact store makes no URLs for others (a folder), the LoRA must be on the worker's volume."""
     settings = get_settings()
-    store = open_store(settings.artifacts)
+    store = store_of(settings)
     try:
         if not store.exists(artifact["key"]):
             raise ArtifactNotFound(f"there is no artifact {artifact['key']!r}")

@@ -14,7 +14,7 @@ import redis
 from celery import Celery
 from celery.backends.redis import RedisBackend
 
-from ryla_tasks.artifacts import ArtifactStore, open_store
+from ryla_tasks.artifacts import ArtifactStore, store_of
 from ryla_tasks.errors import ConfigurationError, StoreError
 from ryla_tasks.jobs.breaker import Rule
 from ryla_tasks.jobs.record import JobRecord
@@ -124,7 +124,7 @@ class Runtime:
     @cached_property
     def artifacts(self) -> ArtifactStore:
         """Where results are kept."""
-        return open_store(self.settings.artifacts)
+        return store_of(self.settings)
 
     def callers(self, target_id: str) -> ThreadPoolExecutor:
         """Threads that ask for statuses at one target, side by side. Where they hang, no other target's wait."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from ryla_tasks.artifacts import Artifact, ArtifactNotFound, LocalStore
+from ryla_tasks.artifacts import Artifact, ArtifactNotFound, InvalidArtifactKey, LocalStore
+from ryla_tasks.artifacts.media import OCTET_STREAM, sniff
+from ryla_tasks.artifacts.shared import is_signed
 from ryla_tasks.celery_app import current_app
 from ryla_tasks.job import Job
 from ryla_tasks.tasks.runtime import runtime_of
 
-__all__ = ["JobFile", "find_file"]
+__all__ = ["JobFile", "SharedFile", "find_file", "shared_file"]
 
 #: Types that a browser may show in the page's own origin; anything else is downloaded.
 _SHOWN = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", "video/mp4", "video/webm"})
@@ -52,3 +54,39 @@ def find_file(job: Job, number: int) -> JobFile:
     artifact = artifacts[number]
     local = isinstance(runtime_of(current_app()).artifacts, LocalStore)
     return JobFile(artifact, None if local else job.artifact_url(artifact))
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFile:
+    """A file that whoever has its URL may read until it expires; to be sent as a download."""
+
+    key: str
+    content_type: str
+
+    def open(self) -> BinaryIO:
+        """Its content, to be closed by the caller. Raises `ArtifactNotFound`."""
+        return runtime_of(current_app()).artifacts.open(self.key)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {
+            "Content-Type": self.content_type,
+            "Content-Disposition": "attachment",
+            "Cache-Control": "private, no-store",
+            "X-Content-Type-Options": "nosniff",
+        }
+
+
+def shared_file(key: str, expires: str, signature: str) -> SharedFile:
+    """The file that a signed URL is for. Raises `ArtifactNotFound` for one that is not ours, has expired, or is of no
+    file: the three look alike."""
+    runtime = runtime_of(current_app())
+    secret, store = runtime.settings.webhook_secret, runtime.artifacts
+    if secret is None or not isinstance(store, LocalStore) or not is_signed(secret, key, expires, signature):
+        raise ArtifactNotFound("there is no such file")
+    try:
+        with store.open(key) as file:
+            media = sniff(file.read(64))
+    except InvalidArtifactKey as error:
+        raise ArtifactNotFound("there is no such file") from error
+    return SharedFile(key, media.content_type if media else OCTET_STREAM)
