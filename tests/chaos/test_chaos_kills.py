@@ -102,7 +102,7 @@ def refused(fleet: Fleet, mix: Mix) -> int:
 @pytest.mark.parametrize(
     ("jobs", "seconds", "endpoints"),
     [
-        pytest.param(300, 12.0, ("echo",), id="300"),
+        pytest.param(300, 20.0, ("echo",), id="300"),
         pytest.param(
             5000, 150.0, ("echo", "lora", "special"), id="5000", marks=[pytest.mark.chaos, pytest.mark.timeout(900)]
         ),

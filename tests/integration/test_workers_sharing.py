@@ -31,7 +31,7 @@ def test_of_two_workers_neither_makes_most_of_the_polls(fleet: Fleet) -> None:
 @pytest.mark.parametrize(
     ("count", "jobs", "remote_s"),
     [
-        pytest.param(2, 100, 7.0, id="2"),
+        pytest.param(2, 100, 14.0, id="2"),
         *(pytest.param(n, 600, 20.0, id=f"{n}-long", marks=LONG) for n in (1, 2, 4)),
     ],
 )
