@@ -32,13 +32,15 @@ class Rules:
     """What a browser may ask for, and how large it may be.
 
     `tasks` maps the names that a browser may use to those in Celery. With `workflows` it may send a whole ComfyUI
-    workflow, which runs whatever nodes the GPU worker has. `most_body` and `most_upload` are bytes: a job's input may
-    have 10 MB at RunPod, and a phone's photograph 20.
+    workflow, which runs whatever nodes the GPU worker has. `loras` are the files on the GPU workers' volume that it may
+    name: all users' LoRAs are there, and one's own comes with `previous_job`, its training. `most_body` and
+    `most_upload` are bytes: a job's input may have 10 MB at RunPod, and a phone's photograph 20.
     """
 
     tasks: Mapping[str, str] = field(default_factory=lambda: dict(TASKS))
     options: frozenset[str] = OPTIONS
     workflows: bool = False
+    loras: frozenset[str] = frozenset()
     most_body: int = 10 * 1024 * 1024
     most_upload: int = 25 * 1024 * 1024
     prepare: Prepare | None = None

@@ -9,8 +9,8 @@ from typing import Any
 from ryla_tasks.celery_app import current_app
 from ryla_tasks.contrib.web.rules import Rules
 from ryla_tasks.contrib.web.uploads import owns
-from ryla_tasks.contrib.web.visitor import Visitor
-from ryla_tasks.errors import InvalidJob, PayloadTooLarge
+from ryla_tasks.contrib.web.visitor import Visitor, job_of
+from ryla_tasks.errors import InvalidJob, JobError, JobNotFound, PayloadTooLarge, WaitTimeout
 from ryla_tasks.job import Job
 from ryla_tasks.tasks.plan import JobOptions
 
@@ -47,10 +47,12 @@ def enqueue(
 ) -> Job:
     """Accept the job that a browser asks for: `{"task": "generate_image", "template": ..., "prompt": ...}`.
 
-    The job is the visitor's. Raises `InvalidJob` naming the field, and what `apply_async` raises.
+    The job is the visitor's. With `previous_job`, the id of a completed one of theirs, it takes that one's result as it
+    would in a chain: an image, or the LoRA of a training. Raises `InvalidJob` naming the field, and what `apply_async`
+    raises.
     """
     given = dict(said)
-    name = given.pop("task", None)
+    name, earlier = given.pop("task", None), given.pop("previous_job", None)
     if not isinstance(name, str) or name not in rules.tasks:
         raise InvalidJob(f"task: must be one of {', '.join(rules.tasks)}", field="task")
     _check_arguments(given, rules, own=rules.tasks[name].startswith("ryla."))
@@ -59,8 +61,19 @@ def enqueue(
         given["idempotency_key"] = idempotency_key
     if rules.prepare is not None:
         given = rules.prepare(visitor, name, given)
+    args = () if earlier is None else (_result(visitor, earlier),)
     task = current_app().tasks[rules.tasks[name]]
-    return Job(task.apply_async(kwargs={**given, "user_id": visitor.user_id}, task_id=job_id).id)
+    return Job(task.apply_async(args=args, kwargs={**given, "user_id": visitor.user_id}, task_id=job_id).id)
+
+
+def _result(visitor: Visitor, earlier: Any) -> dict[str, Any]:
+    field = "previous_job"
+    try:
+        return job_of(visitor, str(earlier)).result()
+    except JobNotFound as error:
+        raise InvalidJob(f"{field}: you have no such job", field=field) from error
+    except (JobError, WaitTimeout) as error:
+        raise InvalidJob(f"{field}: has no result: {error}", field=field) from error
 
 
 def _check_arguments(given: Mapping[str, Any], rules: Rules, *, own: bool) -> None:
@@ -68,8 +81,10 @@ def _check_arguments(given: Mapping[str, Any], rules: Rules, *, own: bool) -> No
     refused = (JobOptions.model_fields.keys() - rules.options) & given.keys()
     if own:
         refused |= _INTERNAL & given.keys()
-        if not rules.workflows:
-            refused |= _WORKFLOW.intersection(given) if "workflow" in given else set()
+        if not rules.workflows and "workflow" in given:
+            refused |= _WORKFLOW & given.keys()
+        if given.get("lora") is not None and given["lora"] not in tuple(rules.loras):
+            refused.add("lora")
     if refused:
         name = min(refused)
         raise InvalidJob(f"{name}: is not for a browser to say; leave it out", field=name)
