@@ -13,6 +13,7 @@ from benchmarks.held import measure_held
 from benchmarks.latency import measure_latency
 from benchmarks.polls import measure_polls
 from benchmarks.report import Mark, Measure, Part
+from benchmarks.streams import measure_streams
 from benchmarks.system import ROOT, System
 
 __all__ = ["PARTS"]
@@ -58,6 +59,7 @@ PARTS: dict[str, Callable[..., list[Part]]] = {
     "held": measure_held,
     "enqueue": measure_enqueue,
     "latency": measure_latency,
+    "streams": measure_streams,
     "status_call": measure_status_call,
     "simulator": measure_simulator,
 }
