@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from ryla_tasks.errors import StoreUnavailable
 
-__all__ = ["START", "Event", "read_events"]
+__all__ = ["START", "Event", "events_in", "read_events"]
 
 #: The position before the first event.
 START = "0"
@@ -43,11 +43,19 @@ def read_events(
         answer: Any = client.xread({f"{prefix}:events:{job_id}": after}, count=most, block=block)
     except RedisError as error:
         raise StoreUnavailable(f"Redis did not answer: {error}") from error
-    streams = answer.values() if isinstance(answer, dict) else [entries for _key, entries in answer or ()]
-    for entries in streams:
+    for _stream, events in events_in(answer):
+        yield from events
+
+
+def events_in(answer: Any) -> Iterator[tuple[str, list[Event]]]:
+    """The events in an answer of XREAD, by the stream's key; no stream is without any."""
+    for key, entries in answer.items() if isinstance(answer, dict) else answer or ():
+        events = []
         for position, fields in _flat(entries):
             data = json.loads(fields[b"e"])
-            yield Event(position.decode(), data.pop("type"), data)
+            events.append(Event(position.decode(), data.pop("type"), data))
+        if events:
+            yield key.decode(), events
 
 
 def _flat(entries: Any) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:

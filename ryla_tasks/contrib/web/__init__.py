@@ -8,7 +8,7 @@ files.py      files of a job, to be sent
 documents.py  jobs and events as a browser sees them
 feed.py       progress as server-sent events: which bytes, without I/O
 streams.py    the same as a stream: blocking, and for asyncio
-bell.py       one connection to Redis for all streams of a process
+bell.py       one reader of Redis for all streams of a process
 replies.py    errors as HTTP answers
 """
 

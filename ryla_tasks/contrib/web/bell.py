@@ -1,8 +1,8 @@
-"""One connection to Redis for all streams of a process: it rings where a job has news.
+"""One reader for all streams of a process: it reads the events of all their jobs at once, and hands them out.
 
-A stream that read Redis by itself would hold a connection for as long as somebody looks at a page. Here one thread
-reads all their jobs' streams at once, and only rings; each then reads its own events. A ring that is missed costs
-nothing but time, as every wait has an end.
+A stream that read Redis by itself would hold a connection for as long as somebody looks at a page, and read what every
+other page of that job reads too. What a stream misses here costs it nothing but time: it reads its job's events by
+itself when it begins, and again after each silence.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import asyncio
 import os
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,7 +21,7 @@ from celery import Celery
 from redis.exceptions import RedisError
 
 from ryla_tasks.errors import StoreUnavailable
-from ryla_tasks.store.events import START
+from ryla_tasks.store.events import START, Event, events_in
 from ryla_tasks.tasks.runtime import runtime_of
 
 __all__ = ["Bell", "Ear", "bell_of"]
@@ -37,6 +38,9 @@ class Ear:
         self._loop = loop
         self._rung = threading.Event()
         self._heard = asyncio.Event()
+        self._events: deque[Event] = deque()
+        #: Its owner has read what was there before it was added. What is heard goes on from there.
+        self.caught_up = False
 
     def wait(self, seconds: float) -> None:
         """Wait for a ring, for so long at the most."""
@@ -52,8 +56,19 @@ class Ear:
             return
         self._heard.clear()
 
-    def ring(self) -> None:
-        """There may be news."""
+    def take(self, after: str) -> list[Event]:
+        """What was heard since the last time, without what stands at or before a position; nothing before its owner has
+        caught up."""
+        heard: list[Event] = []
+        while self.caught_up and self._events:
+            event = self._events.popleft()
+            if _order(event.position) > _order(after):
+                heard.append(event)
+        return heard
+
+    def ring(self, events: Sequence[Event] = ()) -> None:
+        """There is news, or there may be."""
+        self._events.extend(events)
         if self._loop is None:
             self._rung.set()
             return
@@ -64,7 +79,7 @@ class Ear:
 
 
 class Bell:
-    """Rings the ears of a job when its stream has something new."""
+    """Tells the ears of a job what is added to its stream."""
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
@@ -117,16 +132,14 @@ class Bell:
             self._ring(answer)
 
     def _ring(self, answer: Any) -> None:
-        streams = answer.items() if isinstance(answer, dict) else answer or ()
-        for name, entries in streams:
-            job_id = name.decode().removeprefix(f"{self._prefix}:events:")
-            last = _last_position(entries)
+        for name, events in events_in(answer):
+            job_id = name.removeprefix(f"{self._prefix}:events:")
             with self._lock:
                 if job_id in self._positions:
-                    self._positions[job_id] = last
+                    self._positions[job_id] = events[-1].position
                 ears = tuple(self._ears.get(job_id, ()))
             for ear in ears:
-                ear.ring()
+                ear.ring(events)
 
     def _ring_all(self) -> None:
         with self._lock:
@@ -135,13 +148,9 @@ class Bell:
             ear.ring()
 
 
-def _last_position(entries: Any) -> str:
-    """The position of the last entry; redis-py gives the entries of a stream in one more list under RESP3."""
-    last = entries[-1]
-    while isinstance(last[0], list | tuple):
-        last = last[-1]
-    position: bytes = last[0]
-    return position.decode()
+def _order(position: str) -> tuple[int, int]:
+    milliseconds, _, number = position.partition("-")
+    return int(milliseconds), int(number or 0)
 
 
 _lock = threading.Lock()

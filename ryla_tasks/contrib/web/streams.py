@@ -86,8 +86,10 @@ def follow(job: Job, after: str, *, threaded: bool = True) -> Iterator[bytes]:
                     yield data
                 case Wait(seconds):
                     ear.wait(seconds)
+                case Read(after) if heard := ear.take(after):
+                    answer = heard
                 case _:
-                    answer = _carry_out(job, step)
+                    answer = _carry_out(job, step, ear)
     finally:
         bell.remove(job.id, ear)
         if seated:
@@ -113,20 +115,24 @@ async def afollow(job: Job, after: str) -> AsyncIterator[bytes]:
                     yield data
                 case Wait(seconds):
                     await ear.heard(seconds)
+                case Read(after) if heard := ear.take(after):
+                    answer = heard
                 case _:
-                    answer = await asyncio.to_thread(_carry_out, job, step)
+                    answer = await asyncio.to_thread(_carry_out, job, step, ear)
     finally:
         bell.remove(job.id, ear)
 
 
-def _carry_out(job: Job, step: Step) -> Answer:
+def _carry_out(job: Job, step: Step, ear: Ear) -> Answer:
     """Do what a step says with Redis. Where that is away, the stream goes on, and its events come later."""
     app = current_app()
     store = runtime_of(app).store
     try:
         match step:
             case Read(after):
-                return list(read_events(store.client, store.prefix, job.id, after=after))
+                events = list(read_events(store.client, store.prefix, job.id, after=after))
+                ear.caught_up = True
+                return events
             case Watch():
                 wake_s, target = store.watch(job.id, WATCH_S)
                 send_poll(app, target, wake_s)
