@@ -112,9 +112,12 @@ async def _all(side: str, jobs: list[str], watchers: int, seconds: int, client: 
     cpu, commands = time.process_time() - cpu, client.info("stats")["total_commands_processed"] - commands
     connections = len(client.client_list())
     await asyncio.to_thread(events.stop)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    waiting = set(tasks)
+    while waiting:
+        # redis-py's asyncio client now and then takes a cancel for itself, and reads on.
+        for task in waiting:
+            task.cancel()
+        _done, waiting = await asyncio.wait(waiting, timeout=1)
     await their.aclose()
     written = len(jobs) * (time.monotonic() - began) / EVERY_S
     return {
