@@ -79,7 +79,7 @@ def _orders(before: JobRecord, decision: Decision) -> dict[str, Any]:
     sample = sample_of(before, decision.record)
     # A sheet has been at no target.
     if sample is not None and before.target:
-        orders["sample"] = [before.target, sample.to_json()]
+        orders["sample"] = [before.target, sample.to_json(), before.spec.kind, before.spec.endpoint]
     if decision.outcome is not None:
         orders["outcome"] = [before.target, str(decision.outcome.call), int(decision.outcome.bad)]
     if decision.orphaned:

@@ -405,8 +405,8 @@ class JobStore:
         found: Any = self.client.zrange(f"{self.prefix}:due:{place}", 0, 0, withscores=True)
         return next((job_id.decode() for job_id, score in found if score % 1000 == 0), None)
 
-    def sweep(self, *, grace_s: float, most: int, most_resends: int) -> Sweep:
-        """One bounded look at everything that is overdue."""
+    def sweep(self, *, grace_s: float, most: int, most_resends: int, worker: str = "") -> Sweep:
+        """One bounded look at everything that is overdue; `worker` is noted as a process that lives."""
         wish = {
             "grace_ms": round(grace_s * 1000),
             "most": most,
@@ -421,6 +421,8 @@ class JobStore:
                 "event": dumps({"type": "state", "phase": "timed_out", "message": State.TIMED_OUT.sentence}),
             },
         }
+        if worker:
+            wish["worker"] = worker
         messages, wakes, lines = self._scripts.call("sweep", dumps(wish))
         texts = [part.decode() for part in messages]
         triples = zip(texts[0::3], texts[1::3], texts[2::3], strict=True)

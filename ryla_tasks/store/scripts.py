@@ -14,19 +14,20 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ryla_tasks.errors import StoreError, StoreUnavailable
+from ryla_tasks.store.buckets import buckets_in_lua
 
 __all__ = ["Scripts", "operations"]
 
 _HEADER = re.compile(r"^-- operation: (?P<name>\w+)(?P<flags>[\w -]*)$", re.MULTILINE)
 #: Put before each operation, in this order.
-_PRELUDES = ("common.lua", "money.lua", "cells.lua")
+_PRELUDES = ("common.lua", "money.lua", "metrics.lua", "cells.lua")
 
 
 @cache
 def operations() -> dict[str, tuple[str, str]]:
     """Each operation's name, with its SHA1 and the text that Redis runs."""
     folder = files(__package__).joinpath("commands")
-    prelude = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in _PRELUDES)
+    prelude = buckets_in_lua() + "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in _PRELUDES)
     found = {}
     for file in folder.iterdir():
         if file.name in _PRELUDES:

@@ -12,6 +12,7 @@ import random
 import threading
 from itertools import chain, repeat
 from typing import Any
+from uuid import uuid4
 
 import click
 from celery import Celery, bootsteps
@@ -53,10 +54,11 @@ CALM_S = 10.0
 MOST_RESENDS = 64
 
 
-def sweep_once(app: Celery) -> int:
-    """Do one sweep and send what it found; returns how many messages that were."""
+def sweep_once(app: Celery, worker: str = "") -> int:
+    """Do one sweep and send what it found; returns how many messages that were. `worker` stands for a process that is
+    counted as one of the fleet."""
     store = runtime_of(app).store
-    swept = store.sweep(grace_s=GRACE_S, most=MOST, most_resends=MOST_RESENDS)
+    swept = store.sweep(grace_s=GRACE_S, most=MOST, most_resends=MOST_RESENDS, worker=worker)
     if swept.wakes or swept.lines or swept.messages:
         crashpoint("after_sweep_before_send")
     for target in swept.wakes:
@@ -91,6 +93,7 @@ class Sweeper(threading.Thread):
         self._interval_s = interval_s
         self._stopping = threading.Event()
         self._revokes = RevokeWatch(app)
+        self._name = uuid4().hex
 
     def run(self) -> None:
         # After a restart of all workers everything is overdue, so the first look comes soon; the others are spread.
@@ -98,7 +101,7 @@ class Sweeper(threading.Thread):
         while not self._stopping.wait(min(next(pauses), self._interval_s)):
             try:
                 self._revokes.look()
-                sweep_once(self._app)
+                sweep_once(self._app, self._name)
                 runtime_of(self._app).hand_on_tallies()
             except RylaError as error:
                 logger.warning("sweep.failed error=%s", error)

@@ -9,6 +9,7 @@ local busy = key('busy', a.target, a.op)
 redis.call('ZREMRANGEBYSCORE', busy, '-inf', int(NOW))
 local room, wait = 0, CALLS_FULL_MS
 if redis.call('ZCARD', busy) < a.at_once then room, wait = grant(a.target, a.op, 1, a.per_s, a.burst) end
+if room == 0 then measure_limit(a.target, a.op, math.max(wait, CALLS_FULL_MS)) end
 if room > 0 then
   redis.call('ZADD', busy, int(after_ms(a.lease_ms)), a.pass)
   return a.pass

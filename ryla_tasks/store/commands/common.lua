@@ -1,6 +1,6 @@
 -- Every change that the job store makes in Redis, one named operation each.
 --
--- This file and money.lua are put before each of them; the other files of this folder hold them, by noun. An operation
+-- This file, money.lua, metrics.lua and cells.lua are put before each of them; the other files of this folder hold them, by noun. An operation
 -- starts with
 --     -- operation: NAME [flags]
 -- and is run by EVALSHA with KEYS[1] = the prefix of all keys. All but `create` run even when Redis has no memory
@@ -48,6 +48,8 @@
 --     alerted:WHAT      string  the same is not told again before this expires
 --     idx:all | idx:user:U | idx:kind:K | idx:endpoint:E | idx:state:S   zsets of job ids by creation
 --     counters          hash    what happened how often
+--     metric:NAME       hash    what is counted for `ryla metrics`, by labels (see metrics.lua)
+--     workers           zset    worker processes that sweep -> when they did last
 --     provider_calls    hash    how many calls were made, by "TARGET OPERATION HOW"; HOW is a status code, `none` for no
 --                               answer, or `repeated` for a call that was made once more
 --     recovery          hash    the burst of recovery that goes on: when it began and was last needed, and the
@@ -61,6 +63,8 @@ local P = KEYS[1]
 
 -- Closes an attempt's account; in money.lua.
 local pay
+-- Counts an end; in metrics.lua.
+local measure_end
 -- What ends and stops sheets; in cells.lua.
 local cell_over, cancel_sheet, cancel
 
@@ -235,6 +239,7 @@ local function finish(id, from, to, ending, observed, event, out)
   place('deliver', id, 0)
   tell(id, event)
   count('ended:' .. to)
+  measure_end(id, to, ending)
   out[#out + 1] = id
   out[#out + 1] = envelope(id)
   cell_over(id, to, out)

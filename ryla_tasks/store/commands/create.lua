@@ -33,6 +33,7 @@ if a.idem and not twin then redis.call('HSET', job, 'idem', a.idem) end
 if a.only then redis.call('HSET', job, 'only', a.only) end
 if a.sheet then redis.call('HSET', job, 'sheet', a.sheet, 'cell', a.cell) end
 if a.unrecorded then redis.call('HSET', job, 'unrecorded', 1) end
+tally('created', a.kind .. ' ' .. a.endpoint)
 redis.call('SET', key('envelope', a.id), message)
 redis.call('ZADD', key('idx', 'all'), at, a.id)
 redis.call('ZADD', key('idx', 'state', 'queued'), at, a.id)

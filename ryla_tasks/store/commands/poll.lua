@@ -10,7 +10,12 @@ local held = tonumber(redis.call('HGET', key('wake'), a.target) or '')
 if held and held <= NOW + DUE_SLACK_US then redis.call('HDEL', key('wake'), a.target) end
 local flight = redis.call('ZCARD', where)
 redis.call('ZREMRANGEBYSCORE', rides, '-inf', int(NOW))
-local ids = redis.call('ZRANGE', where, '-inf', int(NOW + DUE_SLACK_US), 'BYSCORE', 'LIMIT', 0, a.most)
+local found = redis.call('ZRANGE', where, '-inf', int(NOW + DUE_SLACK_US), 'BYSCORE', 'LIMIT', 0, a.most, 'WITHSCORES')
+local ids, due = {}, {}
+for i = 1, #found, 2 do
+  ids[#ids + 1] = found[i]
+  due[#due + 1] = tonumber(found[i + 1])
+end
 if #ids == 0 then
   -- Somebody else has them, or the message came before its time (another host's clock). The second is not sent again,
   -- or two hosts would pass it to and fro: its own time still stands in `wake`.
@@ -20,6 +25,7 @@ end
 local room, wait = 0, 250
 if redis.call('ZCARD', rides) < a.most_rides then room, wait = grant(a.target, 'status', #ids, a.per_s, a.burst) end
 if room == 0 then
+  measure_limit(a.target, 'status', wait)
   -- At a busy target what the limits allow meanwhile goes by one message.
   if flight > MANY_IN_FLIGHT then wait = math.max(wait, RIDE_PAUSE_MS) end
   return {'', int(NOW), flight, wake(a.target, after_ms(wait)), {}}
@@ -31,6 +37,7 @@ if behind > 0 then
   local late = math.min(room, redis.call('ZCOUNT', where, '-inf', int(NOW - LATE_US)))
   if late > 0 then count('late_polls', late) end
 end
+measure_lateness(a.target, {unpack(due, 1, room)})
 local lease = lease_until(a.lease_ms, a.fence)
 local scores, rows = {}, {}
 for i = 1, room do

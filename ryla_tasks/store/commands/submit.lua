@@ -95,6 +95,9 @@ end
 local function take(id, state, ms, target, cost)
   local job = key('job', id)
   local lease = lease_until(a.lease_ms, a.fence)
+  if state == 'queued' then
+    measure('line_wait', a.endpoint, (NOW - tonumber(redis.call('ZSCORE', key('due', where), id))) / MICRO)
+  end
   redis.call('ZADD', key('due', where), lease, id)
   line_up_later(a.endpoint, id, lease)
   expect(where, id, a.lease_ms + 500)
@@ -200,6 +203,7 @@ if state == 'queued' then
   if wait <= 0 then wait, word = may_submit(target.id, target.per_s, target.burst, target.at_once), 'wait' end
   if wait > 0 then
     count(word == 'wait' and 'submits_delayed' or 'submits_held')
+    if word == 'wait' then measure_limit(target.id, 'run', wait) end
     return told({word, wait, a.id or id, wake(where, after_ms(math.max(wait, LINE_PAUSE_MS))), target.id})
   end
   if shut[1] then

@@ -14,6 +14,12 @@ local function send_all(out)
   for i = 1, #out, 2 do send('deliver', out[i], out[i + 1]) end
 end
 
+-- Who sweeps is a worker that lives. Those of the last minute are kept.
+if a.worker then
+  redis.call('ZADD', key('workers'), int(NOW), a.worker)
+  redis.call('ZREMRANGEBYSCORE', key('workers'), '-inf', int(NOW - 60 * MICRO))
+end
+
 -- Poll messages come first: they carry most jobs.
 for _, target in ipairs(redis.call('SMEMBERS', key('targets'))) do
   local due = key('due', 'poll:' .. target)
