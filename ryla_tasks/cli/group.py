@@ -23,6 +23,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "cancel": ("cancel", "cancel", "Ask a job to stop."),
     "endpoints": ("endpoints", "endpoints", "Show the endpoints in the settings, and how they are."),
     "workflows": ("workflows", "workflows", "List, show, check, render and import workflow templates."),
+    "metrics": ("metrics", "metrics", "Tell Prometheus what the whole fleet does."),
     "clean": ("clean", "clean", "Drop what is left over in Redis, and put back what is astray."),
     "simulate": ("simulate", "simulate", "Run a simulated RunPod alone."),
 }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 __all__ = ["BUCKETS", "buckets_in_lua"]
 
-#: By histogram: the upper bounds of its buckets in seconds; above the last there is `+Inf`. Bounds may be changed at any
-#: time, but what was counted under one that is gone then counts in the next one above it.
+#: By histogram: the upper bounds of its buckets in seconds; above the last there is `+Inf`. Bounds may be changed at
+#: any time, but what was counted under one that is gone then counts in the next one above it.
 BUCKETS: dict[str, tuple[float, ...]] = {
     # From a warm image of a second to a training of hours.
     "run": (1, 2.5, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 28800),

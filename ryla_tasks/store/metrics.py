@@ -1,10 +1,9 @@
-"""All that `ryla metrics` tells of the fleet, read from Redis in one look. Counted is it by `commands/metrics.lua`."""
+"""All that `ryla metrics` tells of the fleet, read from Redis in one look; `commands/metrics.lua` counts it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-
 
 import redis
 
@@ -27,14 +26,14 @@ WORKERS_S = 20.0
 
 @dataclass(slots=True)
 class Histogram:
-    """How a length of time was spread: how many fell into each bucket, by its bound as text, and their sum in seconds."""
+    """How a length of time was spread: how many fell into each bucket, by its bound as text; their sum in seconds."""
 
     counts: dict[str, int] = field(default_factory=dict)
     sum: float = 0.0
 
     def cumulated(self, name: str) -> list[tuple[str, int]]:
-        """How many were at or below each bound of the histogram of this name, up to +Inf. What was counted under a bound
-        that the buckets do not have any more counts from the next one above on."""
+        """How many were at or below each bound of the histogram of this name, up to +Inf. What was counted under a
+        bound that the buckets do not have any more counts from the next one above on."""
         bounds = [*(f"{bound:g}" for bound in BUCKETS[name]), "+Inf"]
         return [
             (bound, sum(n for counted, n in self.counts.items() if float(counted) <= float(bound))) for bound in bounds
@@ -133,5 +132,3 @@ def _histograms(counted: Mapping[str, int]) -> dict[Labels, Histogram]:
         else:
             histogram.counts[bucket] = n
     return found
-
-

@@ -1,0 +1,69 @@
+"""From the table to Prometheus: a collector that looks at the fleet anew for each scrape."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+try:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+    from prometheus_client.metrics_core import Metric as Family
+    from prometheus_client.registry import Collector
+except ImportError as error:
+    raise ImportError("The metrics exporter needs the metrics extra: pip install 'ryla-tasks[metrics]'.") from error
+
+from ryla_tasks.errors import StoreError
+from ryla_tasks.metrics.definition import Kind, Metric, View
+from ryla_tasks.metrics.table import METRICS, UP
+from ryla_tasks.store.metrics import Histogram
+
+__all__ = ["FleetCollector", "registry_of"]
+
+logger = logging.getLogger(__name__)
+
+
+class FleetCollector(Collector):
+    """The metrics of the fleet. Where Redis does not answer there is `ryla_up 0`, and nothing else."""
+
+    def __init__(self, look: Callable[[], View]) -> None:
+        self._look = look
+
+    def collect(self) -> Iterator[Family]:
+        try:
+            view = self._look()
+        except StoreError as error:
+            logger.warning("metrics.no_redis error=%s", error)
+            yield GaugeMetricFamily(UP.name, UP.help, value=0)
+            return
+        yield from (_family(metric, view) for metric in METRICS)
+
+    def describe(self) -> Iterator[Family]:
+        """Nothing, so that registering it does not look."""
+        return iter(())
+
+
+def registry_of(look: Callable[[], View]) -> CollectorRegistry:
+    """A registry with the metrics of the fleet alone: this process is of no interest."""
+    registry = CollectorRegistry()
+    registry.register(FleetCollector(look))
+    return registry
+
+
+def _family(metric: Metric, view: View) -> Family:
+    family: CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+    match metric.kind:
+        case Kind.COUNTER:
+            family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+        case Kind.GAUGE:
+            family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+        case Kind.HISTOGRAM:
+            family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+    for labels, value in metric.read(view):
+        if isinstance(value, Histogram):
+            assert isinstance(family, HistogramMetricFamily)
+            family.add_metric(labels, value.cumulated(metric.buckets), value.sum)
+        else:
+            assert not isinstance(family, HistogramMetricFamily)
+            family.add_metric(labels, value)
+    return family
