@@ -186,7 +186,7 @@ SECTIONS = (
                 "ryla_attempts_ended_total",
                 "attempts",
                 (*_OF_AN_ATTEMPT, "outcome", "cold"),
-                "Attempts at the cloud that are over; cold is yes where one met a cold start. One that was withdrawn to "
+                "Attempts at the cloud that are over; cold is yes where one met a cold start. One withdrawn to "
                 "go elsewhere counts as cancelled.",
             ),
             histogram(
