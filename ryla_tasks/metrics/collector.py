@@ -10,6 +10,7 @@ try:
     from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
     from prometheus_client.metrics_core import Metric as Family
     from prometheus_client.registry import Collector
+    from prometheus_client.utils import floatToGoString
 except ImportError as error:
     raise ImportError("The metrics exporter needs the metrics extra: pip install 'ryla-tasks[metrics]'.") from error
 
@@ -62,7 +63,8 @@ def _family(metric: Metric, view: View) -> Family:
     for labels, value in metric.read(view):
         if isinstance(value, Histogram):
             assert isinstance(family, HistogramMetricFamily)
-            family.add_metric(labels, value.cumulated(metric.buckets), value.sum)
+            buckets = [(floatToGoString(bound), n) for bound, n in value.cumulated(metric.buckets)]  # type: ignore[no-untyped-call]
+            family.add_metric(labels, buckets, value.sum)
         else:
             assert not isinstance(family, HistogramMetricFamily)
             family.add_metric(labels, value)

@@ -17,16 +17,16 @@ Made from the table in `ryla_tasks/metrics/table.py` by `python -m ryla_tasks.me
     ryla metrics                                        # http://127.0.0.1:19808/metrics
     ryla metrics --once | grep in_flight                # print them once
 
-One exporter is enough for the whole fleet: workers count in Redis, in the very step that does what is counted, and the
-exporter reads that. So a restart loses no count, a message that comes twice counts once, and a second exporter tells the
-same. It needs the settings of Redis and of the endpoints, and no API key. A scrape is one round trip to Redis and one to
-Celery's broker, however many jobs there are.
+One exporter is enough for the whole fleet: workers count in Redis, in the very step that does what is counted, and
+the exporter reads that. So a restart loses no count, a message that comes twice counts once, and a second exporter
+tells the same. It needs the settings of Redis and of the endpoints, and no API key. A scrape is one round trip to Redis
+and one to Celery's broker, however many jobs there are.
 
 While Redis is away a scrape is answered by `ryla_up 0` alone. `/healthz` says that the exporter itself answers. Nothing
 guards either: keep the address where only Prometheus reaches it.
 
-Labels are names of kinds, endpoints, targets, states, operations and codes: never users, jobs or prompts. Their number is
-bounded by the settings. Counters start anew only with an empty Redis, which Prometheus takes for a restart.
+Labels are names of kinds, endpoints, targets, states, operations and codes: never users, jobs or prompts. Their number
+is bounded by the settings. Counters start anew only with an empty Redis, which Prometheus takes for a restart.
 
 ## Prometheus, Grafana, systemd
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -31,12 +32,12 @@ class Histogram:
     counts: dict[str, int] = field(default_factory=dict)
     sum: float = 0.0
 
-    def cumulated(self, name: str) -> list[tuple[str, int]]:
-        """How many were at or below each bound of the histogram of this name, up to +Inf. What was counted under a
+    def cumulated(self, name: str) -> list[tuple[float, int]]:
+        """How many were at or below each bound of the histogram of this name, up to infinity. What was counted under a
         bound that the buckets do not have any more counts from the next one above on."""
-        bounds = [*(f"{bound:g}" for bound in BUCKETS[name]), "+Inf"]
         return [
-            (bound, sum(n for counted, n in self.counts.items() if float(counted) <= float(bound))) for bound in bounds
+            (bound, sum(n for counted, n in self.counts.items() if float(counted) <= bound))
+            for bound in (*BUCKETS[name], math.inf)
         ]
 
 
