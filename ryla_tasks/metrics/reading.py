@@ -13,6 +13,7 @@ from ryla_tasks.providers.tally import REPEATED
 from ryla_tasks.store.metrics import Place, TargetState
 
 __all__ = [
+    "attempts",
     "calls",
     "counter",
     "endings",
@@ -71,6 +72,14 @@ def endings(view: View) -> Iterator[Row]:
         for end in ENDS:
             counts.setdefault((*at, str(end)), 0)
     yield from counts.items()
+
+
+def attempts(view: View) -> Iterator[Row]:
+    """By kind, endpoint, target, outcome and whether it met a cold start; each of the two is there with the other, so
+    that the share of one of them is 0, and not missing."""
+    counted = view.fleet.tallies["attempts"]
+    for at in dict.fromkeys((*of, cold) for *of, _cold in counted for cold in ("no", "yes")):
+        yield at, counted.get(at, 0)
 
 
 def errors(view: View) -> Iterator[Row]:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from ryla_tasks.metrics.definition import Kind, Metric, Row, Section, View
 from ryla_tasks.metrics.reading import (
+    attempts,
     calls,
     counter,
     endings,
@@ -182,12 +183,14 @@ SECTIONS = (
         (
             counter("ryla_attempts_total", "attempts", "Attempts begun: claimed to be submitted."),
             counter("ryla_submits_total", "submits", "Attempts that the cloud has taken."),
-            tally(
+            Metric(
                 "ryla_attempts_ended_total",
-                "attempts",
+                Kind.COUNTER,
                 (*_OF_AN_ATTEMPT, "outcome", "cold"),
                 "Attempts at the cloud that are over; cold is yes where one met a cold start. One withdrawn to "
                 "go elsewhere counts as cancelled.",
+                "metric:attempts",
+                attempts,
             ),
             histogram(
                 "ryla_cold_start_seconds",
