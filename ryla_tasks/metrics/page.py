@@ -56,9 +56,9 @@ _TAIL = """\
 
 ## What counting costs
 
-No round trip: it happens in scripts that run anyway. A job that is polled twice on its way makes Redis run 236 commands
-in them in place of 219. A ride, which polls up to 64 jobs, runs two or three more, whether it has one job or 64, and none
-for a poll. A sweep runs two more.
+No round trip: it happens in scripts that run anyway. A job that is polled twice on its way makes Redis run 236
+commands in them in place of 219. A ride, which polls up to 64 jobs, runs two or three more, whether it has one job or
+64, and none for a poll. A sweep runs two more.
 
 A new label combination begins with its first value, so that `increase` misses the very first error of a code at an
 endpoint; ended, failed after retries and cost begin with 0 as soon as a job of that kind and endpoint was accepted.
