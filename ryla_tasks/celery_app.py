@@ -12,6 +12,7 @@ from celery.local import Proxy
 from celery.signals import task_revoked
 
 from ryla_tasks.errors import ConfigurationError, JobNotFound, TransientError
+from ryla_tasks.logs.setup import wire
 from ryla_tasks.tasks import endpoint as endpoint_task
 from ryla_tasks.tasks import image as image_task
 from ryla_tasks.tasks import lora as lora_task
@@ -173,6 +174,7 @@ def _own_app() -> Celery:
     own = Celery("ryla_tasks", set_as_current=False)
     own.config_from_object("ryla_tasks.celery_defaults")
     _register(own)
+    wire(own)
     return own
 
 

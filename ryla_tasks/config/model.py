@@ -269,6 +269,11 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="The least that is logged."
     )
+    log_format: Literal["console", "json"] = Field(
+        default="console",
+        description="How workers and the other services of ours log: lines of text, or a JSON object a line "
+        "(docs/logs.md). Workers of an app of one's own log as that app does, unless this is set.",
+    )
     timezone: TimezoneName = Field(
         default="UTC",
         description="What a day is, in daily figures and limits, for instance Europe/Berlin. All times stay in UTC.",

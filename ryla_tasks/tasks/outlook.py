@@ -6,7 +6,6 @@ waits there. All of it happens beside the rides, on their caller threads: a ride
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import defaultdict
@@ -21,12 +20,13 @@ from ryla_tasks.jobs.phases import NOTHING_KNOWN, Outlook
 from ryla_tasks.jobs.redact import redacted
 from ryla_tasks.jobs.stats import EndpointStats
 from ryla_tasks.jobs.stuck import Cause, Patience, Watch, judged
+from ryla_tasks.logs import Log
 from ryla_tasks.providers import EndpointHealth
 from ryla_tasks.store.targets import Look, TargetStore
 
 __all__ = ["HEALTH_S", "Outlooks"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: How long a call of /health may take.
 HEALTH_S = 2.0
@@ -106,9 +106,9 @@ class Outlooks:
                 outlook = replace(outlook, stats=EndpointStats.of(look.samples))
             known.outlook = outlook
         except RylaError as error:
-            logger.warning("outlook.failed target=%s error=%s", target, error)
+            log.warning("outlook.failed", target=target, error=error)
         except Exception:
-            logger.exception("outlook.broken target=%s", target)
+            log.exception("outlook.broken", target=target)
         finally:
             known.busy = False
 
@@ -121,7 +121,7 @@ class Outlooks:
             seen = Health(look.now, answer.jobs, answer.workers)
         except ProviderError as error:
             seen = redacted(f"{type(error).__name__}: {error}")[:200]
-            logger.warning("endpoint.health_failed target=%s error=%s", target, seen)
+            log.warning("endpoint.health_failed", target=target, error=seen)
         watch = judged(look.watch, seen, look.now, self._patience)
         if not self._targets.record_health(target, look.right, watch):
             return look.watch
@@ -142,7 +142,7 @@ class Outlooks:
             "workers": dict(health.workers),
         }
         if self._targets.alert(f"stuck:{target}:{cause}", alert, quiet_s=_QUIET_S):
-            logger.warning(
-                "endpoint.stuck target=%s cause=%s for_s=%d queued=%d: %s",
-                target, cause, alert["since_s"], health.queued, cause.advice,
+            log.warning(
+                "endpoint.stuck", target=target, cause=cause, for_s=alert["since_s"], queued=health.queued,
+                advice=cause.advice,
             )  # fmt: skip
