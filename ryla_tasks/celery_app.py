@@ -11,6 +11,7 @@ from celery import Celery
 from celery.local import Proxy
 from celery.signals import task_revoked
 
+from ryla_tasks.alerts.step import AlertStep
 from ryla_tasks.errors import ConfigurationError, JobNotFound, TransientError
 from ryla_tasks.logs.setup import wire
 from ryla_tasks.tasks import endpoint as endpoint_task
@@ -104,6 +105,7 @@ def _register(host: Celery) -> None:
         **common,
     )(_adopt_remote(host))
     host.steps["worker"].add(SweeperStep)
+    host.steps["worker"].add(AlertStep)
     host.user_options["worker"].add(WITHOUT_SWEEPER)
 
 

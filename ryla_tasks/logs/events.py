@@ -66,4 +66,11 @@ EVENTS: dict[str, str] = {
     "setting.unknown": "A variable that looks like a misspelled setting.",
     # --- alerts ---
     "alert.not_told": "Redis did not answer when an alert was to be kept.",
+    "alert.not_set_up": "Alerts cannot be sent: the extra is missing, or an address is none.",
+    "alert.sent": "An alert was taken by a notification service: `service`.",
+    "alert.digest": "Alerts over the hourly limit were told in one message.",
+    "alert.not_sent": "A notification service did not take an alert; it is tried again after `in_s`.",
+    "alert.given_up": "A notification service did not take an alert for too long; it stays in `ryla alerts`.",
+    "alert.failed": "The sender of alerts could not go on; it tries again.",
+    "alert.broken": "A bug: the sender of alerts failed otherwise than it may; it goes on.",
 }

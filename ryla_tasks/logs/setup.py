@@ -15,6 +15,9 @@ __all__ = ["CONSOLE", "use_format", "wire"]
 #: A worker's threads tell more than its process's name, which is the same in all lines.
 CONSOLE = "%(asctime)s %(levelname)s %(name)s %(threadName)s: %(message)s"
 
+#: Libraries that write paths, queries and headers of their calls at DEBUG: presigned URLs and tokens among them.
+_TALKATIVE = ("urllib3", "botocore", "boto3", "s3transfer")
+
 _own: list[Celery] = []
 _wanted = False
 
@@ -27,6 +30,7 @@ def use_format(settings: Settings | None = None, *, level: str = "") -> None:
     handler.setFormatter(_formatter(settings.log_format, ""))
     logging.basicConfig(level=level or settings.log_level, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    _hush()
 
 
 def wire(app: Celery) -> None:
@@ -53,8 +57,14 @@ def _on_logger(logger: logging.Logger, format: str = "", colorize: Any = None, *
     """Celery has given a logger its handler."""
     if not _wanted:
         return
+    _hush()
     for handler in logger.handlers:
         handler.setFormatter(_formatter(get_settings().log_format, format, colorize=bool(colorize)))
+
+
+def _hush() -> None:
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def _formatter(name: str, console: str, *, colorize: bool = False) -> logging.Formatter:

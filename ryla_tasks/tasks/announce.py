@@ -9,6 +9,7 @@ from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.logs import Log
 from ryla_tasks.signals import job_ended
 from ryla_tasks.store.answers import Claim
+from ryla_tasks.tasks.alerting import tell_operator
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ log = Log(__name__)
 #: How often a receiver may fail. The pauses between the tries add up to about four minutes.
 MOST_TRIES = 8
 _FIRST_PAUSE_S = 2.0
-
-#: For so long the same is not told the operator again.
-_QUIET_S = 3_600.0
 
 
 def announced(task: ServerlessTask, claim: Claim, record: JobRecord) -> bool:
@@ -61,13 +59,5 @@ def announce(task: ServerlessTask, record: JobRecord) -> str:
 
 def _give_up(runtime: Runtime, record: JobRecord, failed: str) -> None:
     log.error("end.unheard_given_up", record, error=failed)
-    event = {
-        "type": "unheard",
-        "job_id": record.job_id,
-        "endpoint": record.spec.endpoint,
-        "details": f"a receiver of job_ended has failed {MOST_TRIES} times, the last time with {failed}",
-    }
-    try:
-        runtime.targets.alert(f"unheard:{failed}", event, quiet_s=_QUIET_S)
-    except StoreError as error:
-        log.warning("alert.not_told", record, error=error)
+    details = f"a receiver of job_ended has failed {MOST_TRIES} times, the last time with {failed}"
+    tell_operator(runtime.targets, "unheard", failed, job=record, details=details)

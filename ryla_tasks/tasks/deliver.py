@@ -14,7 +14,7 @@ from celery.exceptions import Ignore
 from ryla_tasks.artifacts import OutputLimits, collect, decode_output, fetch_url
 from ryla_tasks.artifacts.base import ArtifactError
 from ryla_tasks.crashpoints import crashpoint
-from ryla_tasks.errors import JobError, ProviderError, RemoteJobNotFound
+from ryla_tasks.errors import Category, JobError, ProviderError, RemoteJobNotFound
 from ryla_tasks.jobs.ending import raised
 from ryla_tasks.jobs.lifecycle import (
     Collected,
@@ -33,6 +33,7 @@ from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
 from ryla_tasks.jobs.states import State
 from ryla_tasks.logs import Log
 from ryla_tasks.store.answers import Claim, Refused
+from ryla_tasks.tasks.alerting import tell_operator
 from ryla_tasks.tasks.announce import announced
 from ryla_tasks.tasks.cells import conclusion
 from ryla_tasks.tasks.ends import CLAIM, RESULT
@@ -106,6 +107,9 @@ def deliver(task: ServerlessTask) -> Any:
 def _end(task: ServerlessTask, record: JobRecord) -> Any:
     ending = record.ending or {}
     log.info(_ENDED[record.state], record, **_why(ending))
+    if _retries_are_used_up(record):
+        targets, code = runtime_of(task.app).targets, _why(ending)["code"]
+        tell_operator(targets, "retries_exhausted", record.spec.endpoint, job=record, retries=record.retries, code=code)
     if "result" in ending:
         setattr(task.request, RESULT, ending["result"])
         return ending["result"]
@@ -117,6 +121,13 @@ def _end(task: ServerlessTask, record: JobRecord) -> Any:
 def _why(ending: dict[str, Any]) -> dict[str, str]:
     """The code of an error; its words may be a GPU worker's, and stay in the record."""
     return {"code": ending["error"]["info"].get("code", "")} if "error" in ending else {}
+
+
+def _retries_are_used_up(record: JobRecord) -> bool:
+    """Whether the job failed by what might have passed, and was tried again as often as it may."""
+    info = (record.ending or {}).get("error", {}).get("info", {})
+    passing = info.get("category") in (Category.TRANSIENT, Category.RECOVERABLE)
+    return record.state is State.FAILED and passing and 0 < record.spec.max_retries <= record.retries
 
 
 def _revoke(task: ServerlessTask, record: JobRecord) -> NoReturn:

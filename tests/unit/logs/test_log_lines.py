@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -123,3 +124,17 @@ def test_a_traceback_is_of_this_line_alone(caplog: pytest.LogCaptureFixture) -> 
     assert "Traceback" in formatter.format(record)
     assert record.exc_text is None
     assert formatter.format(logging.LogRecord("x", logging.ERROR, "", 1, "second", (), None)).endswith("second")
+
+
+def test_a_program_that_asks_logs_in_our_format_and_no_library_tells_what_it_calls() -> None:
+    program = """
+import logging
+from ryla_tasks.logs.setup import use_format
+use_format(level="DEBUG")
+logging.getLogger("ryla_tasks.x").debug("mine")
+logging.getLogger("urllib3.connectionpool").debug("GET /in.png?X-Amz-Signature=topsecret")
+"""
+    env = {"RYLA_LOG_FORMAT": "json", "RYLA_ENV_FILE": "", "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    assert [json.loads(line)["message"] for line in done.stderr.splitlines()] == ["mine"]
