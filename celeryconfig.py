@@ -13,12 +13,5 @@ Concurrency, time-outs, TLS and Sentinel are settings, not lines here: web proce
 # A step takes seconds; one that is cut off loses nothing, its job is taken up by another worker.
 worker_soft_shutdown_timeout = 20.0
 
-# The worker's process name in each line says nothing with threads; the thread does.
-worker_log_format = "%(asctime)s %(levelname)s %(name)s %(threadName)s: %(message)s"
-worker_task_log_format = "%(asctime)s %(levelname)s %(name)s %(threadName)s %(task_id)s: %(message)s"
-
-# Prints are a library's doing; they are no warnings, as which Celery would log them.
-worker_redirect_stdouts_level = "INFO"
-
 # Modules with tasks of your own that these workers shall run as well, for instance ServerlessTasks for an endpoint.
 imports: tuple[str, ...] = ()

@@ -11,7 +11,9 @@ from celery import Celery
 from celery.local import Proxy
 from celery.signals import task_revoked
 
+from ryla_tasks.alerts.step import AlertStep
 from ryla_tasks.errors import ConfigurationError, JobNotFound, TransientError
+from ryla_tasks.logs.setup import wire
 from ryla_tasks.tasks import endpoint as endpoint_task
 from ryla_tasks.tasks import image as image_task
 from ryla_tasks.tasks import lora as lora_task
@@ -103,6 +105,7 @@ def _register(host: Celery) -> None:
         **common,
     )(_adopt_remote(host))
     host.steps["worker"].add(SweeperStep)
+    host.steps["worker"].add(AlertStep)
     host.user_options["worker"].add(WITHOUT_SWEEPER)
 
 
@@ -173,6 +176,7 @@ def _own_app() -> Celery:
     own = Celery("ryla_tasks", set_as_current=False)
     own.config_from_object("ryla_tasks.celery_defaults")
     _register(own)
+    wire(own)
     return own
 
 

@@ -14,6 +14,7 @@ from kombu import Exchange, Queue
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from ryla_tasks.logs.setup import CONSOLE
 from ryla_tasks.settings import Settings, get_settings
 from ryla_tasks.tasks.routes import Part, queue_names, queue_of, route
 
@@ -63,6 +64,11 @@ def celery_defaults(settings: Settings) -> dict[str, Any]:
         "worker_send_task_events": True,
         # Off, as in Celery: it would make a label per child process in Flower's metrics.
         "task_send_sent_event": False,
+        # --- logs ---
+        "worker_log_format": CONSOLE,
+        "worker_task_log_format": CONSOLE,
+        # Prints are a library's doing; they are no warnings, as which Celery would log them.
+        "worker_redirect_stdouts_level": "INFO",
         # --- worker ---
         "worker_pool": "threads",  # jobs wait for the network, not for the CPU; and one process sweeps once
         "worker_concurrency": settings.worker_concurrency,

@@ -24,6 +24,8 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "endpoints": ("endpoints", "endpoints", "Show the endpoints in the settings, and how they are."),
     "workflows": ("workflows", "workflows", "List, show, check, render and import workflow templates."),
     "metrics": ("metrics", "metrics", "Tell Prometheus what the whole fleet does."),
+    "alerts": ("alerts", "alerts", "Show the latest alerts, or send a test of them."),
+    "doctor": ("doctor", "doctor", "Look over Redis, settings, endpoints and workers, and say what is wrong."),
     "clean": ("clean", "clean", "Drop what is left over in Redis, and put back what is astray."),
     "simulate": ("simulate", "simulate", "Run a simulated RunPod alone."),
 }

@@ -60,8 +60,8 @@ def worker(
     To scale out, start more of these. SIGTERM or Ctrl-C lets it finish its steps, which takes seconds, because jobs
     go on at RunPod without it; a second one makes it give its messages back and end at once.
 
-    Where something else restarts what has ended (systemd, Kubernetes), --no-supervise saves a process. With --json what
-    the supervisor says comes as JSON lines on standard error.
+    Where something else restarts what has ended (systemd, Kubernetes), --no-supervise saves a process. With --json,
+    and with RYLA_LOG_FORMAT=json, what the supervisor says comes as JSON lines on standard error.
     """
     from ryla_tasks.settings import get_settings
 
@@ -77,7 +77,8 @@ def worker(
         os.execv(sys.executable, command)  # noqa: S606
     from ryla_tasks.cli.supervisor import Program, Supervisor
 
-    supervisor = Supervisor([Program("worker", command, kept=True)], say=_teller(as_json=as_json))
+    say = _teller(as_json=as_json or settings.log_format == "json")
+    supervisor = Supervisor([Program("worker", command, kept=True)], say=say)
     click.get_current_context().exit(supervisor.run())
 
 

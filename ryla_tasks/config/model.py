@@ -21,6 +21,9 @@ from ryla_tasks.errors import ConfigurationError
 
 __all__ = ["Settings"]
 
+_RUNPOD_URL = "https://api.runpod.ai/v2"
+_MANAGEMENT_URL = "https://api.runpod.io/v2"
+
 _SOURCES: tuple[type[VariableSource], ...] = (EnvironmentSource, DjangoSource, DotenvSource)
 
 
@@ -112,12 +115,17 @@ class Settings(BaseSettings):
         "RYLA_ACCOUNTS with a JSON object.",
     )
     runpod_url: HttpUrl = Field(
-        default="https://api.runpod.ai/v2", description="Where RunPod's serverless API, or a simulator of it, answers."
+        default=_RUNPOD_URL, description="Where RunPod's serverless API, or a simulator of it, answers."
     )
     endpoints: dict[str, Endpoint] = Field(
         default_factory=dict,
         description="The endpoints by name: RYLA_ENDPOINT_<NAME> with an endpoint id, a JSON object or a JSON list of "
         "targets, or RYLA_ENDPOINTS with a JSON object from name to any of these.",
+    )
+    runpod_management_url: HttpUrl = Field(
+        default_factory=lambda data: _management_of(data.get("runpod_url", "")),
+        description="Where RunPod's management API, version 2, answers: it says how many workers an endpoint may have. "
+        "Default: https://api.runpod.io/v2, or runpod_url where that is set, as for a simulator.",
     )
     http_connect_s: float = Field(
         default=5, gt=0, le=30, description="How long a connection to RunPod may take, in seconds."
@@ -203,6 +211,31 @@ class Settings(BaseSettings):
         description="At which shares of an endpoint's daily budget the operator is told, once a day each: a JSON list.",
     )
 
+    # --- Alerts ---
+    alert_urls: tuple[SecretStr, ...] = Field(
+        default=(),
+        description="Where alerts go, as addresses of apprise: a JSON list, or with spaces between. For instance "
+        "slack://..., mailtos://user:password@host?to=you@host, jsons://host/path. Needs the extra alerts. One "
+        "worker process of the fleet sends.",
+    )
+    alert_severity: Literal["info", "warning", "critical"] = Field(
+        default="warning", description="The least that is sent."
+    )
+    alert_rate: int = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        description="How many messages each of these gets in an hour at the most. What is over that comes together, "
+        "when the hour is over.",
+    )
+    alert_failure_rate: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="Above which share of failures among an hour's attempts at a target the operator is told. 1 is "
+        "never.",
+    )
+
     # --- Artifacts and workflows ---
     artifacts: ArtifactsUrl = Field(
         default="file://./ryla-artifacts",
@@ -268,6 +301,11 @@ class Settings(BaseSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="The least that is logged."
+    )
+    log_format: Literal["console", "json"] = Field(
+        default="console",
+        description="How workers and the other services of ours log: lines of text, or a JSON object a line "
+        "(docs/logs.md). Workers of an app of one's own log as that app does, unless this is set.",
     )
     timezone: TimezoneName = Field(
         default="UTC",
@@ -368,6 +406,20 @@ class Settings(BaseSettings):
             raise ValueError("must be a JSON list such as [0.5, 1]")
         return value
 
+    @field_validator("alert_urls", mode="before")
+    @classmethod
+    def _urls_read(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                value = value.split()
+        if not isinstance(value, list | tuple):
+            raise ValueError("must be a JSON list of addresses, or addresses with spaces between")
+        if not all(isinstance(one, SecretStr) or (isinstance(one, str) and "://" in one) for one in value):
+            raise ValueError("must be addresses such as slack://... (they are not shown)")
+        return tuple(value)
+
     @field_validator("http_total_s")
     @classmethod
     def _total_is_most(cls, value: float, info: ValidationInfo) -> float:
@@ -433,6 +485,11 @@ class Settings(BaseSettings):
                 setting=variable,
             )
         return key
+
+
+def _management_of(runpod_url: str) -> str:
+    """The management API beside a serverless API."""
+    return _MANAGEMENT_URL if runpod_url in ("", _RUNPOD_URL) else runpod_url
 
 
 def _origins(settings_cls: type[BaseSettings], explicit: Mapping[str, Any]) -> Callable[[str], str]:

@@ -16,7 +16,9 @@ from ryla_tasks.errors import ConfigurationError
 __all__ = ["configuration_error"]
 
 # Values of these may hold a password or a key, and an endpoint id may turn out to be a key in the wrong place.
-_NEVER_SHOWN = frozenset({"runpod_api_key", "accounts", "redis_url", "broker_url", "artifacts", "endpoint_id"})
+_NEVER_SHOWN = frozenset(
+    {"runpod_api_key", "accounts", "redis_url", "broker_url", "artifacts", "endpoint_id", "alert_urls"}
+)
 
 
 def configuration_error(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from ryla_tasks.config.endpoints import Given
+from ryla_tasks.logs import Log
 
 __all__ = [
     "PREFIX",
@@ -38,7 +38,7 @@ _ENDPOINT = "ENDPOINT_"
 _ACCOUNT = "ACCOUNT_"
 _BROKEN_MAP = "*"
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 def variable_for(*loc: str | int) -> str:
@@ -73,8 +73,8 @@ class VariableSource(PydanticBaseSettingsSource):
         for name in names:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
             if close:
-                logger.warning(
-                    "%s%s (%s) is no setting; did you mean %s%s?", PREFIX, name, self.label, PREFIX, close[0]
+                log.warning(
+                    "setting.unknown", variable=PREFIX + name, source=self.label, did_you_mean=PREFIX + close[0]
                 )
         return {}
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import POLLED, State
 
-__all__ = ["NO_STATS", "SHORTEST_COLD_S", "EndpointStats", "Sample", "Spread", "sample_of"]
+__all__ = ["NO_STATS", "SHORTEST_COLD_S", "EndpointStats", "Sample", "Spread", "failures", "sample_of"]
 
 #: With fewer samples than this nothing is said of what is usual.
 ENOUGH = 3
@@ -161,6 +161,12 @@ class EndpointStats:
 
 
 NO_STATS = EndpointStats()
+
+
+def failures(samples: Iterable[Sample], *, since: float) -> tuple[int, int]:
+    """Of the attempts sent since then: how many failed, and how many that may be said of (not the cancelled ones)."""
+    judged = [one.outcome for one in samples if one.sent >= since and one.outcome is not State.CANCELLED]
+    return sum(outcome is not State.COMPLETED for outcome in judged), len(judged)
 
 
 def _first_ones(cold: Sequence[Sample]) -> list[Sample]:

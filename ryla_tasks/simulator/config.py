@@ -52,6 +52,8 @@ class EndpointConfig(BaseModel):
     """Joined workers: real seconds without a ping after which a worker is lost, and with pings that do not name a job
     after which its worker does not have it. RunPod's number is not published; 42 s were captured."""
 
+    volumes: tuple[str, ...] = ("volume",)
+    """Its network volumes, as the management API shows them."""
     workers_min: int = Field(0, ge=0)
     workers_max: int = Field(3, ge=0)
     cold_start_s: float = Field(20.0, ge=0)

@@ -13,6 +13,7 @@ from .clock import Clock
 from .config import EndpointConfig, SimulatorConfig
 from .control import ControlApi
 from .hosting import HostedEndpoint
+from .management import ManagementApi
 from .operations import WorkerOperation
 from .outputs import OutputShelf
 from .programme import FaultProgramme
@@ -68,6 +69,7 @@ class Simulator:
         self._webhooks = WebhookSender(self.clock, self.config.webhook_retries_s)
         self._api = RunPodApi(self.clock, self.endpoints, self.config.keys)
         self._worker_api = WorkerApi(self.clock, self.endpoints, self.config.keys)
+        self._management = ManagementApi(self.endpoints, self.config.keys)
         self._control = ControlApi(self)
         try:
             if self._programme is not None:
@@ -141,6 +143,8 @@ class Simulator:
             # What a queue endpoint says to a WebSocket (captured by RunPod); the status is not published.
             return Refusal(400, "not allowed for QB API").response()
         match request.path.split("/"):
+            case ["", "v2", "serverless", endpoint_id] if "serverless" not in self.endpoints:
+                return await self._management.endpoint(request, endpoint_id)
             case ["", "v2", *parts] if len(parts) > 1 and parts[1] in _WORKER_OPERATIONS:
                 return await self._worker_api.handle(request, parts)
             case ["", "v2", *parts]:

@@ -49,6 +49,9 @@ __all__ = ["JobStore"]
 #: For how much of its lease a claim whose answer was lost is asked for again.
 _CLAIM_PATIENCE = 0.8
 
+#: For so long the operator is not told again that a job of the same endpoint cannot be delivered.
+_ALERT_QUIET_MS = 3_600_000
+
 _EXPIRED = {"type": "JobExpired", "message": "The job was not started in time.",
             "info": {"code": "start_by", "category": "permanent", "details": None}}  # fmt: skip
 
@@ -412,6 +415,7 @@ class JobStore:
             "most": most,
             "most_resends": most_resends,
             "undelivered": dumps({"type": "undelivered"}),
+            "alert_quiet_ms": _ALERT_QUIET_MS,
             "expired": {
                 "ending": dumps({"error": _EXPIRED}),
                 "event": dumps({"type": "state", "phase": "expired", "message": State.EXPIRED.sentence}),

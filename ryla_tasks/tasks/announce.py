@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from ryla_tasks.errors import StoreError
 from ryla_tasks.jobs.record import JobRecord
+from ryla_tasks.logs import Log
 from ryla_tasks.signals import job_ended
 from ryla_tasks.store.answers import Claim
+from ryla_tasks.tasks.alerting import tell_operator
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
 
 if TYPE_CHECKING:
@@ -16,14 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["announce", "announced"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: How often a receiver may fail. The pauses between the tries add up to about four minutes.
 MOST_TRIES = 8
 _FIRST_PAUSE_S = 2.0
-
-#: For so long the same is not told the operator again.
-_QUIET_S = 3_600.0
 
 
 def announced(task: ServerlessTask, claim: Claim, record: JobRecord) -> bool:
@@ -35,7 +33,7 @@ def announced(task: ServerlessTask, claim: Claim, record: JobRecord) -> bool:
     try:
         tries = runtime.store.unheard(claim, _FIRST_PAUSE_S, MOST_TRIES)
     except StoreError as error:
-        logger.warning("end.not_released job=%s error=%s", record.job_id, error)
+        log.warning("end.not_released", record, error=error)
         return False
     if tries < MOST_TRIES:
         return False
@@ -55,19 +53,11 @@ def announce(task: ServerlessTask, record: JobRecord) -> str:
             # Celery's signal has logged the traceback.
             failed = type(answer).__name__
             name = getattr(receiver, "__qualname__", type(receiver).__name__)
-            logger.error("end.unheard job=%s receiver=%s error=%s", record.job_id, name, failed)
+            log.error("end.unheard", record, receiver=name, error=failed)
     return failed
 
 
 def _give_up(runtime: Runtime, record: JobRecord, failed: str) -> None:
-    logger.error("end.unheard_given_up job=%s error=%s", record.job_id, failed)
-    event = {
-        "type": "unheard",
-        "job_id": record.job_id,
-        "endpoint": record.spec.endpoint,
-        "details": f"a receiver of job_ended has failed {MOST_TRIES} times, the last time with {failed}",
-    }
-    try:
-        runtime.targets.alert(f"unheard:{failed}", event, quiet_s=_QUIET_S)
-    except StoreError as error:
-        logger.warning("end.alert_not_told job=%s error=%s", record.job_id, error)
+    log.error("end.unheard_given_up", record, error=failed)
+    details = f"a receiver of job_ended has failed {MOST_TRIES} times, the last time with {failed}"
+    tell_operator(runtime.targets, "unheard", failed, job=record, details=details)

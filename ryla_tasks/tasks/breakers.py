@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 
 from ryla_tasks.errors import StoreError
 from ryla_tasks.jobs.breaker import Breaker, Outcome, Rule, judged
+from ryla_tasks.logs import Log
 from ryla_tasks.store.breakers import BreakerStore
 from ryla_tasks.store.targets import TargetStore
 
 __all__ = ["Breakers"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 class Breakers:
@@ -50,15 +50,15 @@ class Breakers:
                 if after.is_open and not before.is_open:
                     self._on_open(target)
         except StoreError as error:
-            logger.warning("breaker.not_judged target=%s error=%s", target, error)
+            log.warning("breaker.not_judged", target=target, error=error)
 
     def _tell(self, target: str, before: Breaker, after: Breaker, now: float) -> None:
         if not after.is_open:
-            logger.warning("breaker.closed target=%s for_s=%.0f", target, now - before.opened)
+            log.warning("breaker.closed", target=target, for_s=round(now - before.opened))
         elif before.is_open:
-            logger.warning("breaker.probe_failed target=%s pause_s=%.0f", target, after.pause_s)
+            log.warning("breaker.probe_failed", target=target, pause_s=round(after.pause_s))
             return
         else:
-            logger.warning("breaker.open target=%s why=%s pause_s=%.0f", target, after.why, after.pause_s)
+            log.warning("breaker.open", target=target, why=after.why, pause_s=round(after.pause_s))
         kind = "breaker_open" if after.is_open else "breaker_closed"
         self._targets.alert(f"{kind}:{target}:{now:.0f}", {"type": kind, "target": target}, quiet_s=1.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import logging
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from ryla_tasks.jobs.lifecycle import Decision
 from ryla_tasks.jobs.money import dollars
 from ryla_tasks.jobs.record import CancelReason
 from ryla_tasks.jobs.stats import EndpointStats
+from ryla_tasks.logs import Log
 from ryla_tasks.settings import Settings, Target
 from ryla_tasks.store.answers import NO_NEWS, BudgetNews, Spend
 from ryla_tasks.store.budgets import Budgets, Terms
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BudgetAlerts", "budgets_of", "date_of", "heed", "stop_what_is_over", "terms_of"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: An alert is of one day; after so many seconds none can be told of it again.
 _QUIET_S = 3 * 86_400.0
@@ -68,7 +68,7 @@ def heed(app: Celery, runtime: Runtime, news: BudgetNews) -> None:
     if news is NO_NEWS:
         return
     for one in news.over:
-        logger.info("budget.refused job=%s code=%s", one.job_id, one.ceiling)
+        log.info("budget.refused", one.job_id, code=one.ceiling)
     send_deliveries(app, news.deliveries)
     runtime.budget_alerts.tell(news)
 
@@ -92,11 +92,11 @@ def _stop(app: Celery, runtime: Runtime, job_id: str, ceiling: Ceiling, details:
     try:
         word, deliveries = runtime.store.cancel(job_id, CancelReason.BUDGET, stopped(ceiling, details))
     except StoreError as error:
-        logger.warning("budget.not_stopped job=%s error=%s", job_id, error)
+        log.warning("budget.not_stopped", job_id, error=error)
         return
     send_deliveries(app, deliveries)
     if word == "remote":
-        logger.warning("budget.stopped job=%s code=%s details=%s", job_id, ceiling, details)
+        log.warning("budget.stopped", job_id, code=ceiling, **details)
         send_cancel(app, job_id=job_id)
 
 
@@ -145,12 +145,12 @@ class BudgetAlerts:
         try:
             new = self._targets.alert(what, alert, quiet_s=_QUIET_S)
         except StoreError as error:
-            logger.warning("budget.not_told endpoint=%s error=%s", spend.endpoint, error)
+            log.warning("budget.not_told", endpoint=spend.endpoint, error=error)
             return
         with self._lock:
             self._told.add((spend.endpoint, spend.day, threshold))
         if new:
-            logger.warning(
-                "budget.threshold endpoint=%s day=%s threshold=%g spent_usd=%.4f budget_usd=%g",
-                spend.endpoint, alert["day"], threshold, spent, budget,
+            log.warning(
+                "budget.threshold", endpoint=spend.endpoint, day=alert["day"], threshold=threshold, spent_usd=spent,
+                budget_usd=budget,
             )  # fmt: skip

@@ -6,7 +6,6 @@ are, so a worker that dies while it makes them is followed by another that makes
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,6 +17,7 @@ from ryla_tasks.errors import ConfigurationError, InvalidJob, StoreError
 from ryla_tasks.jobs.lifecycle import Decision
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.sheet import cell_id, conclude
+from ryla_tasks.logs import Log
 from ryla_tasks.store.answers import Refused
 from ryla_tasks.store.sheets import SheetClaim
 from ryla_tasks.tasks import enqueue
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cancel_cells", "conclusion", "sheet_cell", "spread"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: Longer than making all cells takes where Redis is slow. A worker that is later than this makes nothing twice.
 LEASE_S = 60.0
@@ -54,7 +54,7 @@ def spread(task: ServerlessTask) -> NoReturn:
     lost = _make_cells(app, claim)
     crashpoint("after_cells_before_spread_settle")
     counted, deliveries = runtime.sheets.spread(claim, lost)
-    logger.info("sheet.spread job=%s cells=%d lost=%d counted=%s", job_id, len(claim.words), len(lost), counted)
+    log.info("sheet.spread", claim.record, cells=len(claim.words), lost=len(lost), counted=counted)
     send_deliveries(app, deliveries)
     raise Ignore
 
@@ -73,7 +73,7 @@ def _make_cells(app: Celery, claim: SheetClaim) -> dict[str, str]:
         except StoreError:
             raise
         except (InvalidJob, ConfigurationError) as error:
-            logger.warning("sheet.cell_lost job=%s cell=%s error=%s", claim.record.job_id, name, error)
+            log.warning("sheet.cell_lost", claim.record, cell=name, error=error)
             lost[name] = str(error)
         crashpoint("after_cell_before_next")
     return lost

@@ -7,16 +7,17 @@ latest submits make necessary. It waits for them, and so does a shutdown.
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
+from ryla_tasks.logs import Log
+
 __all__ = ["Crew", "Turn"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: How many helpers a process has at an endpoint; each is a thread and a connection.
 MOST = 32
@@ -62,7 +63,7 @@ class Crew:
             work()
         except Exception:
             # Its job stays claimed until the lease is over, as when a slot's message fails.
-            logger.exception("submit.helper_failed endpoint=%s", self._endpoint)
+            log.exception("submit.helper_failed", endpoint=self._endpoint)
         finally:
             with self._lock:
                 self._busy -= 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import random
 import re
 from functools import partial
@@ -15,7 +14,7 @@ from celery.exceptions import Ignore
 from ryla_tasks.artifacts import OutputLimits, collect, decode_output, fetch_url
 from ryla_tasks.artifacts.base import ArtifactError
 from ryla_tasks.crashpoints import crashpoint
-from ryla_tasks.errors import JobError, ProviderError, RemoteJobNotFound
+from ryla_tasks.errors import Category, JobError, ProviderError, RemoteJobNotFound
 from ryla_tasks.jobs.ending import raised
 from ryla_tasks.jobs.lifecycle import (
     Collected,
@@ -32,7 +31,9 @@ from ryla_tasks.jobs.lifecycle import (
 from ryla_tasks.jobs.record import CancelReason, JobRecord
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
 from ryla_tasks.jobs.states import State
+from ryla_tasks.logs import Log
 from ryla_tasks.store.answers import Claim, Refused
+from ryla_tasks.tasks.alerting import tell_operator
 from ryla_tasks.tasks.announce import announced
 from ryla_tasks.tasks.cells import conclusion
 from ryla_tasks.tasks.ends import CLAIM, RESULT
@@ -46,13 +47,22 @@ if TYPE_CHECKING:
 
 __all__ = ["deliver", "observe_output"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: Longer than fetching and storing the largest output may take, and Celery's writing of the result after it.
 LEASE_S = 180.0
 
 #: The same for a training, whose files are hundreds of megabytes each.
 LONG_LEASE_S = 1_200.0
+
+#: The log's words for an end.
+_ENDED = {
+    State.COMPLETED: "job.completed",
+    State.FAILED: "job.failed",
+    State.CANCELLED: "job.cancelled",
+    State.TIMED_OUT: "job.timed_out",
+    State.EXPIRED: "job.expired",
+}
 
 _PLACE = "deliver"
 _FETCH_S = 120.0
@@ -96,13 +106,28 @@ def deliver(task: ServerlessTask) -> Any:
 
 def _end(task: ServerlessTask, record: JobRecord) -> Any:
     ending = record.ending or {}
-    logger.info("job.%s job=%s endpoint=%s", record.state, record.job_id, record.spec.endpoint)
+    log.info(_ENDED[record.state], record, **_why(ending))
+    if _retries_are_used_up(record):
+        targets, code = runtime_of(task.app).targets, _why(ending)["code"]
+        tell_operator(targets, "retries_exhausted", record.spec.endpoint, job=record, retries=record.retries, code=code)
     if "result" in ending:
         setattr(task.request, RESULT, ending["result"])
         return ending["result"]
     if record.cancel is CancelReason.REVOKED:
         _revoke(task, record)
     raise raised(record.job_id, ending)
+
+
+def _why(ending: dict[str, Any]) -> dict[str, str]:
+    """The code of an error; its words may be a GPU worker's, and stay in the record."""
+    return {"code": ending["error"]["info"].get("code", "")} if "error" in ending else {}
+
+
+def _retries_are_used_up(record: JobRecord) -> bool:
+    """Whether the job failed by what might have passed, and was tried again as often as it may."""
+    info = (record.ending or {}).get("error", {}).get("info", {})
+    passing = info.get("category") in (Category.TRANSIENT, Category.RECOVERABLE)
+    return record.state is State.FAILED and passing and 0 < record.spec.max_retries <= record.retries
 
 
 def _revoke(task: ServerlessTask, record: JobRecord) -> NoReturn:
@@ -157,7 +182,7 @@ def observe_output(runtime: Runtime, record: JobRecord, kept: Any, now: float) -
     except RemoteJobNotFound:
         return Missing()
     except (ProviderError, ArtifactError, OSError) as error:
-        logger.warning("collect.failed job=%s error=%s", record.job_id, error)
+        log.warning("collect.failed", record, error=error)
         return Uncollected(f"{type(error).__name__}: {error}")
 
 

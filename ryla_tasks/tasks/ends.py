@@ -8,7 +8,6 @@ told, the job is delivered again.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from celery import Celery
@@ -18,13 +17,15 @@ from redis.exceptions import RedisError
 
 from ryla_tasks.artifacts.base import ArtifactStoreUnavailable
 from ryla_tasks.errors import JobError, StoreError
+from ryla_tasks.jobs.record import JobRecord
+from ryla_tasks.logs import Log
 from ryla_tasks.tasks.envelope import HEADER
 from ryla_tasks.tasks.followers import fail_chain
 from ryla_tasks.tasks.runtime import runtime_of
 
 __all__ = ["AWAY", "CLAIM", "RESULT", "JobBackend"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: Where a request keeps the claim that it delivers under, and the result that it has returned.
 CLAIM = "ryla_claim"
@@ -59,38 +60,45 @@ class JobBackend:
             if isinstance(exc, JobError):
                 self._inner.mark_as_failure(task_id, exc, *args, request=request, **options)
             elif request.get(RESULT) is None or isinstance(exc, (*AWAY, OSError)):
-                self._put_off("end.put_off", task_id, exc, request)
+                log.warning("end.put_off", _job(task_id, request), error=type(exc).__name__)
+                self._put_off(request)
                 return
             else:
                 self._complete(task_id, exc, request)
         except (*AWAY, OSError) as error:
             # Raised here it would leave the message unacknowledged in the threads pool, and its place taken for good.
-            self._put_off("end.not_stored", task_id, error, request)
+            log.warning("end.not_stored", _job(task_id, request), error=type(error).__name__)
+            self._put_off(request)
             return
         except Exception:
             # What follows the job cannot be told, now or later; the end itself has been stored before.
-            logger.exception("end.follower_failed job=%s", task_id)
-        self._owed_nothing(task_id)
+            log.exception("end.follower_failed", _job(task_id, request))
+        self._owed_nothing(task_id, request)
 
     def _complete(self, task_id: str, exc: BaseException, request: Any) -> None:
         """End a completed job whose follower could not be sent: those sent before it are not to be sent again."""
-        logger.error("end.follower_failed job=%s", task_id, exc_info=exc)
+        log.error("end.follower_failed", _job(task_id, request), exc_info=exc)
         self._inner.mark_as_done(task_id, request.get(RESULT), request)
         fail_chain(self._inner, request.chain or (), exc)
 
-    def _put_off(self, what: str, task_id: str, error: BaseException, request: Any) -> None:
+    def _put_off(self, request: Any) -> None:
         """Give the claim back: the sweeper sends the end again in a few seconds."""
-        logger.warning("%s job=%s error=%s", what, task_id, type(error).__name__)
         claim = request.get(CLAIM)
         if claim is None:
             return
         try:
             runtime_of(self._app).store.release(claim)
         except StoreError as away:
-            logger.warning("deliver.not_released job=%s error=%s", task_id, away)
+            log.warning("deliver.not_released", claim.record, error=away)
 
-    def _owed_nothing(self, task_id: str) -> None:
+    def _owed_nothing(self, task_id: str, request: Any) -> None:
         try:
             runtime_of(self._app).store.delivered(task_id)
         except StoreError as error:
-            logger.warning("end.not_noted job=%s error=%s; it is told again", task_id, error)
+            log.warning("end.not_noted", _job(task_id, request), error=error)
+
+
+def _job(task_id: str, request: Any) -> JobRecord | str:
+    """The job that a request is about, for a line of the log: its record, where it has got so far as to have one."""
+    claim = request.get(CLAIM)
+    return task_id if claim is None else claim.record

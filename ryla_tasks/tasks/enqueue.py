@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,8 @@ from ryla_tasks.errors import (
     StoreUnavailable,
 )
 from ryla_tasks.jobs.lifecycle import Step
-from ryla_tasks.jobs.record import JobSpec
+from ryla_tasks.jobs.record import JobRecord, JobSpec
+from ryla_tasks.logs import Log
 from ryla_tasks.store.answers import Created, Creation, NewJob
 from ryla_tasks.tasks.envelope import HEADER, CatchingProducer, Envelope, send
 from ryla_tasks.tasks.plan import JobOptions, JobPlan, split_options, wish_digest
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["accept", "adopt"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: A countdown longer than this is kept in the store, not in a worker's memory.
 LONGEST_COUNTDOWN_S = 30.0
@@ -101,7 +101,7 @@ def adopt(task: ServerlessTask, args: Any, kwargs: dict[str, Any]) -> Step:
     options = {name: options[name] for name in options.keys() & _CARRIED}
     _publish(task, wish, options, (None, None))
     if wish.word is Creation.TOMBSTONE:
-        logger.warning("job.ran_before job=%s", request.id)
+        log.warning("job.ran_before", request.id)
         raise Ignore
     return first_step(spec)
 
@@ -175,7 +175,7 @@ class _Wish:
         if self._is_to_send(new, created):
             self._send(body, publish, send_now)
         for delivery in created.deliveries:
-            _send_or_leave(self.task, Envelope(delivery.envelope), Step.DELIVER)
+            _send_or_leave(self.task, delivery.job_id, Envelope(delivery.envelope), Step.DELIVER)
 
     def _new_job(self, body: Any, publish: dict[str, Any]) -> NewJob:
         envelope = Envelope.caught(self.task.app, body, publish)
@@ -226,12 +226,12 @@ class _Wish:
     def _send(self, body: Any, publish: dict[str, Any], send_now: Any) -> None:
         if self.delay_s:
             envelope = Envelope.caught(self.task.app, body, publish)
-            _send_or_leave(self.task, envelope, first_step(self.spec), self.delay_s)
+            _send_or_leave(self.task, JobRecord(self.job_id, self.spec), envelope, first_step(self.spec), self.delay_s)
             return
         try:
             send_now()
         except (OperationalError, OSError) as error:
-            _left_to_the_sweeper(self.job_id, error)
+            _left_to_the_sweeper(JobRecord(self.job_id, self.spec), first_step(self.spec), error)
 
 
 def _is_followed(embed: dict[str, Any]) -> bool:
@@ -268,12 +268,14 @@ def _shown(task: ServerlessTask, spec: JobSpec, shown: tuple[Any, Any]) -> dict[
     return {"argsrepr": "()", "kwargsrepr": repr({name: value for name, value in about.items() if value})}
 
 
-def _send_or_leave(task: ServerlessTask, envelope: Envelope, step: Step, countdown: float = 0.0) -> None:
+def _send_or_leave(
+    task: ServerlessTask, job: JobRecord | str, envelope: Envelope, step: Step, countdown: float = 0.0
+) -> None:
     try:
         send(task.app, envelope, step, countdown=countdown)
     except (OperationalError, OSError) as error:
-        _left_to_the_sweeper(task.name, error)
+        _left_to_the_sweeper(job, step, error)
 
 
-def _left_to_the_sweeper(what: str, error: Exception) -> None:
-    logger.warning("message.not_sent what=%s error=%s; a worker's sweeper sends it", what, type(error).__name__)
+def _left_to_the_sweeper(job: JobRecord | str, step: Step, error: Exception) -> None:
+    log.warning("message.not_sent", job, what=step, error=type(error).__name__)

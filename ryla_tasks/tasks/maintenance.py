@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +14,7 @@ from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.remote import RemoteStatus
 from ryla_tasks.jobs.states import POLLED
 from ryla_tasks.jobs.stats import NO_STATS
+from ryla_tasks.logs import Log, about
 from ryla_tasks.tasks.budget import terms_of
 from ryla_tasks.tasks.cells import cancel_cells
 from ryla_tasks.tasks.messages import send_cancel, send_deliveries, send_poll
@@ -22,7 +22,7 @@ from ryla_tasks.tasks.runtime import Runtime, runtime_of
 
 __all__ = ["adopt_remote", "cancel_job", "cancel_orphan"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: Longer than a cancel takes with all its repetitions.
 _CALL_LEASE_S = 120.0
@@ -45,7 +45,8 @@ def cancel_job(app: Celery, job_id: str) -> None:
         with _call(runtime, record.target, f"cancel|{job_id}", patient=not record.cancel) as admitted:
             if not admitted:
                 return
-            _cancel(runtime, record.target, record.remote_id)
+            with about(record):
+                _cancel(runtime, record.target, record.remote_id)
     wake_s, target = runtime.store.cancel_sent(job_id)
     send_poll(app, target, wake_s)
 
@@ -71,14 +72,15 @@ def adopt_remote(app: Celery, job_id: str, attempt: int, remote_id: str) -> None
     target = record.target if attempt == record.attempt else dict(record.unanswered).get(attempt)
     if target is None:
         return
+    named = record.with_(attempt=attempt, target=target, remote_id=remote_id)
     provider, endpoint_id = runtime.provider(target)
     runtime.store.spend_call(target, "status", runtime.status_rate(runtime.target(target)))
     try:
         remote = provider.status(endpoint_id, remote_id)
     except RemoteJobNotFound:
-        logger.warning("adopt.no_such_job job=%s attempt=%d remote=%s", job_id, attempt, remote_id)
+        log.warning("adopt.no_such_job", named)
         return
-    logger.info("adopt.found job=%s attempt=%d remote=%s status=%s", job_id, attempt, remote_id, remote.status)
+    log.info("adopt.found", named, status=remote.status)
     crashpoint("after_adoption_ask_before_record")
     if attempt != record.attempt and remote.status is RemoteStatus.COMPLETED:
         # The output of an input that a fallback has taken the place of is no result of the job as it stands.
@@ -127,9 +129,9 @@ def _cancel(runtime: Runtime, target: str, remote_id: str) -> None:
         crashpoint("after_remote_cancel")
     except (RemoteJobNotFound, RequestRejected) as error:
         # It has ended, or never was: the next poll says which.
-        logger.info("cancel.nothing target=%s remote=%s error=%s", target, remote_id, type(error).__name__)
+        log.info("cancel.nothing", target=target, remote=remote_id, error=type(error).__name__)
     except RateLimited as error:
         runtime.store.hold(target, "cancel", min(error.retry_after or 1.0, _LONGEST_HOLD_S))
         raise
     else:
-        logger.info("cancel.sent target=%s remote=%s status=%s", target, remote_id, answer.status)
+        log.info("cancel.sent", target=target, remote=remote_id, status=answer.status)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from ryla_tasks.jobs.lifecycle import Step
+from ryla_tasks.logs import Log
 from ryla_tasks.store.answers import Delivery
 from ryla_tasks.store.jobs import JobStore
 from ryla_tasks.tasks.envelope import Envelope, send
@@ -25,7 +25,7 @@ __all__ = [
     "send_tell",
 ]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 def hand_on(app: Celery, store: JobStore, place: str, step: Step) -> bool:
@@ -47,7 +47,7 @@ def send_poll(app: Celery, target: str, wake_s: float | None) -> None:
     try:
         app.tasks[POLL_TASK].apply_async(kwargs={"target": target}, countdown=wake_s)
     except (OperationalError, OSError) as error:
-        logger.warning("message.not_sent what=poll target=%s error=%s", target, type(error).__name__)
+        log.warning("message.not_sent", what="poll", target=target, error=type(error).__name__)
 
 
 def send_line(app: Celery, endpoint: str, wake_s: float | None) -> None:
@@ -57,7 +57,7 @@ def send_line(app: Celery, endpoint: str, wake_s: float | None) -> None:
     try:
         app.tasks[LINE_TASK].apply_async(kwargs={"endpoint": endpoint}, countdown=wake_s)
     except (OperationalError, OSError) as error:
-        logger.warning("message.not_sent what=line endpoint=%s error=%s", endpoint, type(error).__name__)
+        log.warning("message.not_sent", what="line", endpoint=endpoint, error=type(error).__name__)
 
 
 def send_tell(app: Celery, target: str) -> None:
@@ -65,7 +65,7 @@ def send_tell(app: Celery, target: str) -> None:
     try:
         app.tasks[TELL_TASK].apply_async(kwargs={"target": target})
     except (OperationalError, OSError) as error:
-        logger.warning("message.not_sent what=tell target=%s error=%s", target, type(error).__name__)
+        log.warning("message.not_sent", what="tell", target=target, error=type(error).__name__)
 
 
 def send_cancel(app: Celery, *, job_id: str = "", orphan: str = "") -> None:
@@ -74,7 +74,7 @@ def send_cancel(app: Celery, *, job_id: str = "", orphan: str = "") -> None:
     try:
         app.tasks[CANCEL_TASK].apply_async(kwargs=kwargs)
     except (OperationalError, OSError) as error:
-        logger.warning("message.not_sent what=cancel job=%s error=%s", job_id, type(error).__name__)
+        log.warning("message.not_sent", job_id, what="cancel", error=type(error).__name__)
 
 
 def send_adoption(app: Celery, job_id: str, attempt: int, remote_id: str) -> None:
@@ -98,4 +98,4 @@ def send_step(app: Celery, delivery: Delivery, step: Step, *, countdown: float =
     try:
         send(app, Envelope(delivery.envelope), step, countdown=countdown)
     except (OperationalError, OSError) as error:
-        logger.warning("message.not_sent what=%s job=%s error=%s", step, delivery.job_id, type(error).__name__)
+        log.warning("message.not_sent", delivery.job_id, what=step, error=type(error).__name__)

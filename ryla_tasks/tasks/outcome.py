@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from celery import Celery
 
 from ryla_tasks.jobs.lifecycle import Decision, Step
 from ryla_tasks.jobs.record import JobRecord
+from ryla_tasks.logs import Log
 from ryla_tasks.store.answers import Claim, Settled
 from ryla_tasks.tasks.messages import send_poll, send_step
 
 __all__ = ["carry_out", "follow", "may_resubmit", "may_retry"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 def may_retry(app: Celery, task_name: str) -> Callable[[Exception], bool]:
@@ -49,10 +49,7 @@ def follow(app: Celery, settled: Settled, decisions: dict[str, Decision], *, own
 
 def _log_fallback(record: JobRecord) -> None:
     line = record.fallbacks[-1]
-    logger.warning(
-        "job.fallback job=%s endpoint=%s kind=%s from=%r to=%r why=%s",
-        record.job_id, record.spec.endpoint, line.kind, line.source, line.to, line.why,
-    )  # fmt: skip
+    log.warning("job.fallback", record, kind=line.kind, source=line.source, to=line.to, why=line.why)
 
 
 def carry_out(app: Celery, claim: Claim, decision: Decision, settled: Settled, *, own: str = "") -> None:

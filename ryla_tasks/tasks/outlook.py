@@ -6,11 +6,10 @@ waits there. All of it happens beside the rides, on their caller threads: a ride
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,14 +18,16 @@ from ryla_tasks.errors import ProviderError, RylaError
 from ryla_tasks.jobs.health import Health
 from ryla_tasks.jobs.phases import NOTHING_KNOWN, Outlook
 from ryla_tasks.jobs.redact import redacted
-from ryla_tasks.jobs.stats import EndpointStats
+from ryla_tasks.jobs.stats import EndpointStats, Sample, failures
 from ryla_tasks.jobs.stuck import Cause, Patience, Watch, judged
+from ryla_tasks.logs import Log
 from ryla_tasks.providers import EndpointHealth
 from ryla_tasks.store.targets import Look, TargetStore
+from ryla_tasks.tasks.alerting import HOUR_S, tell_operator
 
 __all__ = ["HEALTH_S", "Outlooks"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: How long a call of /health may take.
 HEALTH_S = 2.0
@@ -40,6 +41,10 @@ _STATS_S = 30.0
 
 #: An alert is told again only if its cause has been away for this long.
 _QUIET_S = 900.0
+
+
+#: Of fewer attempts than this no share of failures is told.
+_ENOUGH = 20
 
 
 @dataclass(slots=True)
@@ -60,11 +65,15 @@ class Outlooks:
         *,
         ask_every_s: float = 30.0,
         patience: Patience = Patience(),  # noqa: B008 - frozen
+        failure_rate: float = 1.0,
+        workers_max: Callable[[str], int | None] = lambda _target: None,
     ) -> None:
         self._targets = targets
         self._health = health
         self._ask_every_s = ask_every_s
         self._patience = patience
+        self._failure_rate = failure_rate
+        self._workers_max = workers_max
         self._lock = threading.Lock()
         self._known: defaultdict[str, _Known] = defaultdict(_Known)
 
@@ -104,11 +113,12 @@ class Outlooks:
             outlook = replace(known.outlook, watch=watch)
             if look.samples is not None:
                 outlook = replace(outlook, stats=EndpointStats.of(look.samples))
+                self._judge(target, look.samples, look.now)
             known.outlook = outlook
         except RylaError as error:
-            logger.warning("outlook.failed target=%s error=%s", target, error)
+            log.warning("outlook.failed", target=target, error=error)
         except Exception:
-            logger.exception("outlook.broken target=%s", target)
+            log.exception("outlook.broken", target=target)
         finally:
             known.busy = False
 
@@ -121,13 +131,22 @@ class Outlooks:
             seen = Health(look.now, answer.jobs, answer.workers)
         except ProviderError as error:
             seen = redacted(f"{type(error).__name__}: {error}")[:200]
-            logger.warning("endpoint.health_failed target=%s error=%s", target, seen)
+            log.warning("endpoint.health_failed", target=target, error=seen)
         watch = judged(look.watch, seen, look.now, self._patience)
         if not self._targets.record_health(target, look.right, watch):
             return look.watch
         if watch.stuck and watch.cause:
             self._raise(target, watch, watch.cause)
+        if watch.error and look.watch is not None and look.watch.error:
+            tell_operator(self._targets, "health_failing", target, quiet_s=_QUIET_S, target=target, error=watch.error)
         return watch
+
+    def _judge(self, target: str, samples: Sequence[Sample], now: float) -> None:
+        """Have the operator told where too many of an hour's attempts failed."""
+        failed, judged = failures(samples, since=now - HOUR_S)
+        if judged >= _ENOUGH and failed / judged > self._failure_rate:
+            percent = round(100 * failed / judged)
+            tell_operator(self._targets, "failure_rate", target, target=target, percent=percent, jobs=judged)
 
     def _raise(self, target: str, watch: Watch, cause: Cause) -> None:
         """Said at every look for as long as it lasts, and told once: so no crash between two steps can swallow it."""
@@ -142,7 +161,9 @@ class Outlooks:
             "workers": dict(health.workers),
         }
         if self._targets.alert(f"stuck:{target}:{cause}", alert, quiet_s=_QUIET_S):
-            logger.warning(
-                "endpoint.stuck target=%s cause=%s for_s=%d queued=%d: %s",
-                target, cause, alert["since_s"], health.queued, cause.advice,
+            log.warning(
+                "endpoint.stuck", target=target, cause=cause, for_s=alert["since_s"], queued=health.queued,
+                advice=cause.advice,
             )  # fmt: skip
+            if cause is Cause.NO_WORKER and self._workers_max(target) == 0:
+                tell_operator(self._targets, "no_workers", target, quiet_s=_QUIET_S, target=target)

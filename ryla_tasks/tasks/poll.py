@@ -8,7 +8,6 @@ countdown. What goes wrong in a ride never fails a job's own Celery task.
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from ryla_tasks.errors import ProviderError, RateLimited, RemoteJobNotFound
 from ryla_tasks.jobs.lifecycle import Decision, Missing, NoAnswer, Observation, Seen, Surroundings, Trouble, advance
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.remote import RemoteStatus
+from ryla_tasks.logs import Log
 from ryla_tasks.providers import Provider
 from ryla_tasks.store.answers import NO_NEWS, Ride, Settled
 from ryla_tasks.tasks.budget import stop_what_is_over
@@ -31,7 +31,7 @@ from ryla_tasks.tasks.runtime import RIDE_THREADS, Runtime, runtime_of
 
 __all__ = ["ride"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: Jobs of one ride.
 MOST_JOBS = 64
@@ -121,7 +121,7 @@ def _ride(app: Celery, runtime: Runtime, claimed: Ride, quiet_s: float) -> tuple
         provider, endpoint_id = runtime.provider(claimed.target)
     except Exception:
         # The jobs stay claimed until their lease is over, and are polled again then: a key may be set by that time.
-        logger.exception("poll.no_provider target=%s", claimed.target)
+        log.exception("poll.no_provider", target=claimed.target)
         return None, False
     callers = runtime.callers(claimed.target)
     asking = {callers.submit(_ask, provider, endpoint_id, record.remote_id): record for record in claimed.records}
@@ -152,7 +152,7 @@ def _ride(app: Celery, runtime: Runtime, claimed: Ride, quiet_s: float) -> tuple
     slow = cut or time.monotonic() - begun > QUIET_S
     runtime.gate.note(claimed.target, slow=slow)
     runtime.outlooks.refresh(claimed.target, callers, waited_s=waited_s)
-    logger.debug("poll.ride target=%s claimed=%d settled=%d", claimed.target, len(claimed.records), counted)
+    log.debug("poll.ride", target=claimed.target, claimed=len(claimed.records), settled=counted)
     return wake_s, not (slow or limited)
 
 
@@ -169,7 +169,7 @@ def _observed(future: Future[Observation]) -> Observation:
     """What was asked. An error of ours is no observation: one job's must not break the ride of the others."""
     error = future.exception()
     if error is not None:
-        logger.error("poll.broken", exc_info=error)
+        log.error("poll.broken", exc_info=error)
         return NoAnswer()
     return future.result()
 

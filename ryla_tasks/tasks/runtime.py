@@ -15,11 +15,12 @@ from celery import Celery
 from celery.backends.redis import RedisBackend
 
 from ryla_tasks.artifacts import ArtifactStore, store_of
-from ryla_tasks.errors import ConfigurationError, StoreError
+from ryla_tasks.errors import ConfigurationError, RylaError, StoreError
 from ryla_tasks.jobs.breaker import Rule
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.stuck import Patience
 from ryla_tasks.providers import EndpointHealth, Provider
+from ryla_tasks.providers.management import Management
 from ryla_tasks.providers.runpod import RunPod, Timeouts
 from ryla_tasks.settings import DEFAULT_ACCOUNT, Settings, Target, get_settings, parse_target_id
 from ryla_tasks.store.answers import Candidate, Rate
@@ -119,7 +120,14 @@ class Runtime:
         """What this process knows of them."""
         settings = self.settings
         patience = Patience(settings.stuck_after_s, settings.stuck_unhealthy_after_s)
-        return Outlooks(self.targets, self._health, ask_every_s=settings.health_interval_s, patience=patience)
+        return Outlooks(
+            self.targets,
+            self._health,
+            ask_every_s=settings.health_interval_s,
+            patience=patience,
+            failure_rate=settings.alert_failure_rate,
+            workers_max=self._workers_max,
+        )
 
     @cached_property
     def artifacts(self) -> ArtifactStore:
@@ -216,6 +224,20 @@ class Runtime:
     def _health(self, target_id: str) -> EndpointHealth:
         provider, endpoint_id = self.provider(target_id)
         return provider.health(endpoint_id, within_s=HEALTH_S)
+
+    def management(self, target_id: str) -> tuple[Management, str]:
+        """The management API of a target's account, and the endpoint's id there. Raises `ConfigurationError`."""
+        reference = parse_target_id(target_id)
+        key = self.settings.api_key_for(reference.account)
+        return Management(key, self.settings.runpod_management_url), reference.endpoint_id
+
+    def _workers_max(self, target_id: str) -> int | None:
+        """How many workers a target may have; None where that cannot be found out."""
+        try:
+            management, endpoint_id = self.management(target_id)
+            return management.endpoint(endpoint_id, within_s=HEALTH_S).workers_max
+        except RylaError:
+            return None
 
     def _connect(self, account: str) -> Provider:
         settings = self.settings

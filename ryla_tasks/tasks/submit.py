@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable
@@ -36,6 +35,7 @@ from ryla_tasks.jobs.lifecycle import (
 from ryla_tasks.jobs.planner import first_gap
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import State
+from ryla_tasks.logs import Log
 from ryla_tasks.providers import Policy, was_not_accepted
 from ryla_tasks.store.answers import Accepted, Claim, Refusal, Refused
 from ryla_tasks.tasks.budget import heed
@@ -52,10 +52,17 @@ if TYPE_CHECKING:
 
 __all__ = ["policy_of", "submit", "submit_line"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: Where in the input an attempt is named. GPU workers ignore it, or use it to call the attempt's webhook.
 CORRELATION_KEY = "ryla"
+
+#: The log's words for what became of a submit.
+_EVENTS: dict[type[Any], str] = {
+    NotAccepted: "submit.not_accepted",
+    OutcomeUnknown: "submit.unknown",
+    StillUnknown: "submit.still_unknown",
+}
 
 #: What is told to a job that is held back.
 _TOLD = {Refusal.TROUBLE: HELD, Refusal.DOWN: DOWN}
@@ -211,7 +218,7 @@ def _correlation(runtime: Runtime, record: JobRecord) -> dict[str, Any]:
 
 def _put_back(app: Celery, runtime: Runtime, claim: Claim) -> None:
     """Nothing was sent: the job is in line again, at no cost."""
-    logger.warning("submit.put_back job=%s durable=%s age_s=%.1f", claim.record.job_id, claim.durable, claim.age())
+    log.warning("submit.put_back", claim.record, durable=claim.durable, age_s=round(claim.age(), 1))
     record = claim.record.with_(state=State.QUEUED, money=claim.record.money.closed(0))
     decision = Decision(record, Step.SUBMIT, 1.0)
     carry_out(app, claim, decision, runtime.store.settle(claim, decision))
@@ -233,9 +240,10 @@ def _settle(app: Celery, runtime: Runtime, claim: Claim, observation: Observatio
         may_retry=may_retry(app, record.spec.task), draw=random.uniform, elsewhere=runtime.elsewhere(record)
     )
     decision = advance(record, observation, claim.clock(), around)
-    logger.info(
-        "submit.%s job=%s endpoint=%s state=%s in_s=%.1f",
-        type(observation).__name__, record.job_id, record.spec.endpoint, decision.record.state, decision.in_s,
+    error = getattr(observation, "error", None)
+    log.info(
+        _EVENTS[type(observation)], record, state=decision.record.state, in_s=round(decision.in_s, 1),
+        error=type(error).__name__ if error else None, http_status=getattr(error, "http_status", None),
     )  # fmt: skip
     settled = runtime.store.settle(claim, decision)
     crashpoint("after_submit_settle_before_message")
@@ -247,10 +255,7 @@ def _accept(app: Celery, runtime: Runtime, claim: Claim, remote_id: str) -> None
     """Record the remote id, whatever it takes: it is the only hold on work that is paid for."""
     record = claim.record
     accepted = _until_stored(lambda: runtime.store.accept(record, remote_id, first_gap(record), claim.clock()))
-    logger.info(
-        "submit.accepted job=%s endpoint=%s remote=%s orphan=%s",
-        record.job_id, record.spec.endpoint, remote_id, accepted.orphan,
-    )  # fmt: skip
+    log.info("submit.accepted", record.with_(remote_id=remote_id), orphan=accepted.orphan)
     crashpoint("after_record_before_poll")
     send_poll(app, record.target, accepted.wake_s)
     runtime.breakers.look(record.target, is_open=accepted.breaker_open)

@@ -7,7 +7,6 @@ needs no lock: its one script moves on whatever it hands out, so that two sweepe
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 from itertools import chain, repeat
@@ -20,6 +19,7 @@ from celery import Celery, bootsteps
 from ryla_tasks.crashpoints import crashpoint
 from ryla_tasks.errors import RylaError
 from ryla_tasks.jobs.lifecycle import Step
+from ryla_tasks.logs import Log
 from ryla_tasks.store.answers import Delivery
 from ryla_tasks.tasks.messages import send_cancel, send_line, send_poll, send_step
 from ryla_tasks.tasks.quiet import hush
@@ -28,7 +28,7 @@ from ryla_tasks.tasks.runtime import runtime_of
 
 __all__ = ["WITHOUT_SWEEPER", "Sweeper", "SweeperStep", "sweep_once"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: An option of `celery worker`, beside Celery's own `--without-gossip` and its like. Among very many workers some are
 #: enough to sweep, but one must: without any, what is lost stays lost.
@@ -74,12 +74,12 @@ def sweep_once(app: Celery, worker: str = "") -> int:
             send_step(app, Delivery(job_id, envelope), Step(kind))
     sent = len(swept.wakes) + len(swept.lines) + len(swept.messages)
     if sent:
-        logger.info("sweep.sent messages=%d polls=%d lines=%d", len(swept.messages), len(swept.wakes), len(swept.lines))
+        log.info("sweep.sent", messages=len(swept.messages), polls=len(swept.wakes), lines=len(swept.lines))
     recovered = store.note_recovery(sent, calm_s=CALM_S)
     if recovered is not None:
-        logger.info(
-            "recovery.done tried=%d recovered=%d late=%d seconds=%.1f",
-            recovered.tried, recovered.recovered, recovered.late, recovered.seconds,
+        log.info(
+            "recovery.done", tried=recovered.tried, recovered=recovered.recovered, late=recovered.late,
+            seconds=recovered.seconds,
         )  # fmt: skip
     return sent
 
@@ -104,9 +104,9 @@ class Sweeper(threading.Thread):
                 sweep_once(self._app, self._name)
                 runtime_of(self._app).hand_on_tallies()
             except RylaError as error:
-                logger.warning("sweep.failed error=%s", error)
+                log.warning("sweep.failed", error=error)
             except Exception:
-                logger.exception("sweep.broken")
+                log.exception("sweep.broken")
 
     def stop(self) -> None:
         """End after the sweep under way."""

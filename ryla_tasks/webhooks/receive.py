@@ -8,7 +8,6 @@ call changes nothing.
 from __future__ import annotations
 
 import json
-import logging
 from enum import Enum
 from typing import Any
 
@@ -16,13 +15,14 @@ from ryla_tasks.celery_app import current_app
 from ryla_tasks.errors import JobNotFound
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import POLLED, State
+from ryla_tasks.logs import Log
 from ryla_tasks.tasks.messages import send_adoption, send_poll
 from ryla_tasks.tasks.runtime import runtime_of
 from ryla_tasks.tasks.webhook_token import Attempt, read_token
 
 __all__ = ["MOST_BYTES", "Received", "receive"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: A larger body is not read. RunPod sends the whole job with its input (10 MB at most) and its output (20 MB).
 MOST_BYTES = 32 * 1024 * 1024
@@ -50,7 +50,7 @@ def receive(token: str, body: bytes) -> Received:
         return Received.NOT_SET_UP
     attempt = read_token(secret, token)
     if attempt is None:
-        logger.warning("webhook.forged")
+        log.warning("webhook.forged")
         return Received.FORGED
     if len(body) > MOST_BYTES:
         return Received.TOO_LARGE
@@ -73,7 +73,7 @@ def _act(record: JobRecord, attempt: Attempt, body: bytes) -> None:
         return
     remote_id = _remote_id(body)
     if remote_id is not None:
-        logger.info("webhook.names job=%s attempt=%d remote=%s", record.job_id, attempt.number, remote_id)
+        log.info("webhook.names", record.with_(attempt=attempt.number, remote_id=remote_id))
         send_adoption(app, record.job_id, attempt.number, remote_id)
 
 

@@ -87,11 +87,12 @@ def test_a_queue_that_no_worker_can_serve_is_stuck_is_told_once_and_goes_on_afte
         eventually(lambda job=job: job.status.ended, timeout=30, what="the end")
         assert (job.record.attempt, job.record.retries) == (1, 0)
         assert len(stuck(job)) == 1
-    assert len(list(targets(fleet).alerts())) == 3
+    assert len_of(targets(fleet), 3)
+    assert [alert.data["target"] for alert in targets(fleet).alerts() if alert.type == "no_workers"] == ["runpod:spc"]
     assert worker.text.count("endpoint.stuck") == 3
     assert json.loads(fleet.client.get("ryla:health:runpod:img"))["at"] > 0
 
 
 def len_of(store: TargetStore, wanted: int) -> Any:
-    found = list(store.alerts())
+    found = [alert for alert in store.alerts() if alert.type == "stuck"]
     return found if len(found) == wanted else None

@@ -159,7 +159,7 @@ def test_a_likely_misspelling_in_the_environment_is_warned_of(
     monkeypatch.setenv("RYLA_PUBLIC_SITE", "the application's own")
     Settings()
     assert [record.getMessage() for record in caplog.records] == [
-        "RYLA_REDIS_ULR (environment) is no setting; did you mean RYLA_REDIS_URL?"
+        "setting.unknown variable=RYLA_REDIS_ULR source=environment did_you_mean=RYLA_REDIS_URL"
     ]
 
 

@@ -46,6 +46,8 @@
 --     stats:TARGET      list    a sample of each attempt that ended, the newest first, capped
 --     alerts            stream  what an operator should know, capped
 --     alerted:WHAT      string  the same is not told again before this expires
+--     alerts_sender     string  which process sends alerts on to services, until it expires
+--     alerts_sent       hash    how far each service has been told (JSON of a `Told`), by a digest of its address
 --     idx:all | idx:user:U | idx:kind:K | idx:endpoint:E | idx:state:S   zsets of job ids by creation
 --     counters          hash    what happened how often
 --     metric:NAME       hash    what is counted for `ryla metrics`, by labels (see metrics.lua)
@@ -115,6 +117,17 @@ local HEALTH_FRESH_S = 90
 local RETRY_HELD_MS = 10000
 
 local function count(name, n) redis.call('HINCRBY', key('counters'), name, n or 1) end
+
+-- Tell the operator, once. Returns 1 where told.
+local function alert(what, quiet_ms, event)
+  if not redis.call('SET', key('alerted', what), 1, 'NX', 'PX', quiet_ms) then
+    redis.call('PEXPIRE', key('alerted', what), quiet_ms)
+    return 0
+  end
+  redis.call('XADD', key('alerts'), 'MAXLEN', '~', ALERTS_KEPT, '*', 'e', event)
+  count('alerts')
+  return 1
+end
 
 -- An event is told by appending it to the job's stream; watchers read it from there.
 local function tell(id, event)

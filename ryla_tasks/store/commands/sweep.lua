@@ -100,6 +100,9 @@ for _, member in ipairs(redis.call('ZRANGE', key('outbox'), '-inf', int(NOW), 'B
       retire(id)
       tell(id, a.undelivered)
       count('undelivered')
+      local endpoint = redis.call('HGET', job, 'endpoint')
+      local event = {type = 'undelivered', job_id = id, endpoint = endpoint}
+      alert('undelivered:' .. endpoint, a.alert_quiet_ms, cjson.encode(event))
     else
       local ms = math.min(RESEND_FIRST_MS * 2 ^ (times - 1), RESEND_MOST_MS)
       redis.call('ZADD', key('outbox'), after_ms(ms), member)

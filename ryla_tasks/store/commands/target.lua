@@ -44,14 +44,3 @@ return 1
 -- Calls that a process has made since it told the last time, by "TARGET OPERATION HOW".
 for name, n in pairs(cjson.decode(ARGV[1])) do redis.call('HINCRBY', key('provider_calls'), name, n) end
 return 1
-
--- operation: alert allow-oom
--- Tell the operator, once: while it goes on, and for `quiet_ms` after, the same is not told again. Returns 1 where told.
-local a = cjson.decode(ARGV[1])
-if not redis.call('SET', key('alerted', a.what), 1, 'NX', 'PX', a.quiet_ms) then
-  redis.call('PEXPIRE', key('alerted', a.what), a.quiet_ms)
-  return 0
-end
-redis.call('XADD', key('alerts'), 'MAXLEN', '~', ALERTS_KEPT, '*', 'e', ARGV[2])
-count('alerts')
-return 1

@@ -10,6 +10,7 @@ from store_world import ENDPOINT, FREE, POLL, SUBMIT, TARGET, World, again, comp
 from ryla_tasks.errors import JobNotFound
 from ryla_tasks.jobs.states import State
 from ryla_tasks.store.answers import Candidate, Refusal, Refused, Sweep
+from ryla_tasks.store.targets import TargetStore
 from tests.support.fleet import eventually
 
 
@@ -154,6 +155,8 @@ def test_a_delivery_that_nobody_takes_is_given_up_and_told_and_may_still_come(wo
     assert world.sweep(most_resends=2).messages == ()
     assert world.events(job_id)[-1] == b'{"type":"undelivered"}'
     assert world.client.hget("ryla:counters", "undelivered") == b"1"
+    (alert,) = TargetStore(world.client, prefix="ryla").alerts()
+    assert (alert.type, alert.data) == ("undelivered", {"job_id": job_id, "endpoint": "image"})
     assert not world.has("outbox", member)
     assert world.due_in("expiry", job_id) == pytest.approx(900, abs=2)
     assert world.collect(job_id).record.state is State.COMPLETED
