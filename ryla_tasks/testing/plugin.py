@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ryla_tasks.testing.isolation import Isolation
     from ryla_tasks.testing.simulator import JobSimulator
 
-__all__ = ["ryla_app", "ryla_eager", "ryla_redis_url", "ryla_settings", "ryla_simulator", "ryla_worker"]
+__all__ = ["ryla_app", "ryla_eager", "ryla_queues", "ryla_redis_url", "ryla_settings", "ryla_simulator", "ryla_worker"]
 
 
 @pytest.fixture
@@ -75,13 +75,23 @@ def ryla_redis_url() -> Iterator[str]:
 
 
 @pytest.fixture
+def ryla_queues() -> list[str]:
+    """Queues that the worker serves besides its own and those in the app's configuration. To be overridden."""
+    return []
+
+
+@pytest.fixture
 def ryla_worker(
-    ryla_app: Celery, ryla_settings: Isolation, ryla_simulator: JobSimulator, ryla_redis_url: str
+    ryla_app: Celery,
+    ryla_settings: Isolation,
+    ryla_simulator: JobSimulator,
+    ryla_redis_url: str,
+    ryla_queues: list[str],
 ) -> Iterator[JobSimulator]:
     """A real Celery worker in threads of this process, with an embedded Redis: jobs go as they do in production, and
     receivers of `job_ended` are called. It is the simulator."""
     from ryla_tasks.testing.worker import running_worker
 
     ryla_settings.use_redis(ryla_redis_url)
-    with running_worker(ryla_app):
+    with running_worker(ryla_app, ryla_queues):
         yield ryla_simulator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,8 +47,8 @@ class _Worker(WorkController):
 
 
 @contextmanager
-def running_worker(app: Celery, concurrency: int = 4) -> Iterator[None]:
-    """A worker that serves an app's queues for the length of a block.
+def running_worker(app: Celery, queues: Sequence[str] = (), concurrency: int = 4) -> Iterator[None]:
+    """A worker that serves an app's queues, and some more, for the length of a block.
 
     Celery's own `start_worker` would make the app the current one of the process for good, and take over the root
     logger: what follows would see both.
@@ -63,7 +63,7 @@ def running_worker(app: Celery, concurrency: int = 4) -> Iterator[None]:
             pool="threads",
             concurrency=concurrency,
             # A host's own configuration need not know of our queues.
-            queues=[*app.amqp.queues, *queue_names(get_settings().key_prefix)],
+            queues=[*app.amqp.queues, *queue_names(get_settings().key_prefix), *queues],
             without_heartbeat=True,
             without_mingle=True,
             without_gossip=True,

@@ -2,68 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-_BLOCK = re.compile(r'^```python title="(?P<name>[^"]+)"\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
-
-
-def examples() -> dict[str, str]:
-    page = (ROOT / "docs/testing.md").read_text()
-    return {match["name"]: match["text"] for match in _BLOCK.finditer(page)}
-
-
-def run_tests(folder: Path, *options: str, **env: str) -> str:
-    """Run pytest in a folder as a project of its own; what it said."""
-    (folder / "pytest.ini").write_text(
-        "[pytest]\nfilterwarnings =\n    error::pytest.PytestUnhandledThreadExceptionWarning\n"
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "ryla_tasks.testing.plugin",
-        "-p",
-        "no:cacheprovider",
-        *options,
-    ]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RYLA_", "RUNPOD_", "PYTEST_"))}
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**kept, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=110,
-    )
-    assert done.returncode == 0, done.stdout[-6000:]
-    return done.stdout
-
-
-def written(folder: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    return folder
+from tests.support.pages import ROOT, examples, run_tests, written
 
 
 def test_the_examples_of_the_page(tmp_path: Path) -> None:
-    plain = {name: text for name, text in examples().items() if "/" not in name}
+    plain = {name: text for name, text in examples("testing").items() if "/" not in name}
     assert len(plain) == 3
     assert "6 passed" in run_tests(written(tmp_path, plain))
 
 
 def test_an_app_of_ones_own(tmp_path: Path) -> None:
-    own = {name.partition("/")[2]: text for name, text in examples().items() if name.startswith("own_app/")}
+    own = {name.partition("/")[2]: text for name, text in examples("testing").items() if name.startswith("own_app/")}
     assert "1 passed" in run_tests(written(tmp_path, own))
 
 
@@ -94,7 +47,8 @@ def test_again(ryla_eager):
 
 def test_outside():
     assert get_settings() is before[0]
-    assert {name: os.environ.get(name) for name in before[2] if name != "PYTEST_CURRENT_TEST"}.items() <= before[2].items()
+    kept = {name: os.environ.get(name) for name in before[2] if name != "PYTEST_CURRENT_TEST"}
+    assert kept.items() <= before[2].items()
     now = dict(ryla_tasks.app.conf)
     assert {k: v for k, v in now.items() if before[1].get(k) != v and not k.startswith("task_queues")} == {}
     assert not ryla_tasks.app.conf.task_always_eager
