@@ -19,6 +19,7 @@ from ryla_tasks.jobs.sheet import CellState, state_of
 from ryla_tasks.jobs.states import State
 from ryla_tasks.store.events import START, Event, read_events
 from ryla_tasks.store.listing import list_records
+from ryla_tasks.tasks.again import make_again
 from ryla_tasks.tasks.messages import send_cancel, send_deliveries, send_poll
 from ryla_tasks.tasks.runtime import Runtime, runtime_of
 
@@ -189,6 +190,20 @@ class Job:
         }
         task = current_app().tasks["ryla.make_character_sheet"]
         return Job(task.apply_async(kwargs={**mine, **options, "resume": self.id}).id)
+
+    def retry(self, *, again: bool = False, may_pay_twice: bool = False, **options: Any) -> Job:
+        """Make a job again that has ended without a result: a new one with the same task and input, and an id of its
+        own; its `record.spec.retry_of` names this one. Of a sheet it makes what is missing, as `retry_missing` does.
+
+        `options` are those of any job. The user, tags, priority, `on_unknown` and `max_cost_usd` are this one's unless
+        given; its deadline and number of retries are those of today's settings. Called twice it gives the same new job,
+        with `again` another one. Budgets hold for it as for any job. What followed this job in a chain, group or chord
+        has been told of its end, and does not follow the new one.
+
+        Raises `InvalidJob` for a job that is under way, has completed, or whose input is gone (`keep_input_bytes`), and
+        for one that ended while nobody knew whether a GPU had taken it, unless `may_pay_twice`.
+        """
+        return Job(make_again(current_app(), self.id, options, again=again, may_pay_twice=may_pay_twice).job_id)
 
     def cancel(self) -> bool:
         """Ask the job to stop; a job on a GPU is cancelled there, a sheet in every cell. False where it is too late.

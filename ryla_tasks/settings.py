@@ -23,6 +23,8 @@ Endpoints have names. `image`, `lora` and `special` have defaults of their own, 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ryla_tasks.config.endpoints import Endpoint, Kind
@@ -42,6 +44,7 @@ __all__ = [
     "get_settings",
     "parse_target_id",
     "reset_settings",
+    "restored_settings",
     "variable_for",
 ]
 
@@ -78,6 +81,21 @@ def configure(**explicit: Any) -> Settings:
         _current, _knew_django = Settings(**merged), knows_django
         _explicit.update(explicit)
         return _current
+
+
+@contextmanager
+def restored_settings() -> Iterator[None]:
+    """For the length of a block `configure` may say what it likes: all is as before then. For tests."""
+    global _current, _knew_django
+    with _lock:
+        kept = dict(_explicit), _current, _knew_django
+    try:
+        yield
+    finally:
+        with _lock:
+            _explicit.clear()
+            _explicit.update(kept[0])
+            _current, _knew_django = kept[1:]
 
 
 def reset_settings() -> None:

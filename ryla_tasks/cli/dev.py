@@ -80,7 +80,7 @@ def dev(
         port = port_or_free(flower_port, _USUAL_FLOWER) if with_flower and _flower_is_installed(log) else None
         place = _Place(redis.url, runpod.url, f"http://127.0.0.1:{port}" if port else "", data, settings)
         supervisor = Supervisor(
-            _programs(log, env, runpod, app, concurrency, port),
+            _programs(log, env, runpod, app, concurrency, _flower_arguments(data, port)),
             say=lambda text: log.write("dev", text),
             check=lambda: "" if redis.running else f"Redis has ended:\n{redis.log_tail()}",
             patience_s=_STOP_S,
@@ -115,8 +115,19 @@ def _flower_is_installed(log: _Log) -> bool:
     return False
 
 
+def _flower_arguments(data: Path, port: int | None) -> list[str]:
+    """How Flower runs: on the loopback address alone, with rows that show how jobs stand; nothing where it does not."""
+    if port is None:
+        return []
+    config = data / "flowerconfig.py"
+    config.write_text(
+        "from ryla_tasks.flower import flower_options, format_task\n\nglobals().update(flower_options())\n"
+    )
+    return ["--address=127.0.0.1", f"--port={port}", f"--conf={config}", f"--db={data / 'flower.db'}"]
+
+
 def _programs(
-    log: _Log, env: Mapping[str, str], runpod: LocalRunPod, app: str | None, concurrency: int, flower_port: int | None
+    log: _Log, env: Mapping[str, str], runpod: LocalRunPod, app: str | None, concurrency: int, flower: list[str]
 ) -> list[Program]:
     from ryla_tasks.cli.local import celery_command
     from ryla_tasks.cli.supervisor import Program
@@ -128,9 +139,9 @@ def _programs(
         Program("simulator", runpod.command, env, on_line=log.writer("simulator")),
         Program("worker", worker, env, kept=True, on_line=log.writer("worker")),
     ]
-    if flower_port is not None:
-        flower = celery_command(app or OUR_APP, "flower", "--address=127.0.0.1", f"--port={flower_port}")
-        programs.append(Program("flower", flower, env, on_line=log.writer("flower")))
+    if flower:
+        command = celery_command(app or OUR_APP, "flower", *flower)
+        programs.append(Program("flower", command, env, on_line=log.writer("flower")))
     return programs
 
 

@@ -47,6 +47,7 @@ def job_document(record: JobRecord, now: float) -> dict[str, Any]:
         "remote_id": record.remote_id,
         "cancel": str(record.cancel) if record.cancel else None,
         "alias_of": record.alias_of or None,
+        "retry_of": spec.retry_of or spec.resumes or None,
         "cost_usd": so_far(record, now),
         "max_cost_usd": spec.max_cost_usd,
         "result": ending.get("result"),

@@ -21,6 +21,8 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "show": ("show", "show", "Show all that is kept of a job."),
     "list": ("listing", "list_", "List jobs, newest first."),
     "cancel": ("cancel", "cancel", "Ask a job to stop."),
+    "retry": ("retry", "retry", "Make jobs again that have ended without a result."),
+    "export": ("export", "export", "Write out jobs, with their events, results and files."),
     "endpoints": ("endpoints", "endpoints", "Show the endpoints in the settings, and how they are."),
     "workflows": ("workflows", "workflows", "List, show, check, render and import workflow templates."),
     "metrics": ("metrics", "metrics", "Tell Prometheus what the whole fleet does."),

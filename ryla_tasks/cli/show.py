@@ -94,6 +94,7 @@ def _rows(record: JobRecord) -> list[tuple[str, Any]]:
         ("Ended", local_time(record.ended)),
         ("Cancel", record.cancel),
         ("Same job as", record.alias_of),
+        ("Retry of", spec.retry_of or spec.resumes),
         ("Error", f"{error['type']}: {error['message']}" if error else ""),
         ("Details", error.get("details")),
         ("Seed", result.get("seed")),

@@ -89,6 +89,13 @@ class Settings(BaseSettings):
         le=10,
         description="How long that may take, in seconds. Past it nothing is submitted, and the job is tried later.",
     )
+    keep_input_bytes: int = Field(
+        default=1_048_576,
+        ge=0,
+        le=16_777_216,
+        description="How large the inputs of a job may be, compressed, to be kept when it does not complete, so that "
+        "`ryla retry` can make it again: they then lie in Redis for as long as its record. 0 keeps none.",
+    )
     visibility_timeout_s: int = Field(
         default=300,
         ge=90,

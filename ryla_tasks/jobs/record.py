@@ -101,6 +101,8 @@ class JobSpec:
     cell: str = ""
     #: The result says of which seed each image came.
     list_seeds: bool = False
+    #: The ended job that this one was made after.
+    retry_of: str = ""
 
     def to_json(self) -> str:
         """As JSON, without what equals the default."""

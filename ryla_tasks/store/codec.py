@@ -15,7 +15,7 @@ from ryla_tasks.jobs.progress import progress_of
 from ryla_tasks.jobs.record import CancelReason, JobRecord, JobSpec, Observed
 from ryla_tasks.jobs.states import State
 
-__all__ = ["RECORD_FIELDS", "Meta", "decode_record", "dumps", "event_json", "pack_input", "unpack_input"]
+__all__ = ["RECORD_FIELDS", "Meta", "decode_record", "dumps", "event_json", "pack_input", "unpack_input", "unpack_text"]
 
 #: The fields of a record, in the order in which `commands/common.lua` returns them (its FIELDS).
 RECORD_FIELDS = (
@@ -38,8 +38,13 @@ def pack_input(text: str) -> bytes:
 
 def unpack_input(packed: bytes) -> Any:
     """The input that `pack_input` packed."""
+    return json.loads(unpack_text(packed))
+
+
+def unpack_text(packed: bytes) -> str:
+    """The same as JSON."""
     body = packed[1:]
-    return json.loads(zlib.decompress(body) if packed[:1] == _ZLIB else body)
+    return (zlib.decompress(body) if packed[:1] == _ZLIB else body).decode()
 
 
 def decode_record(job_id: str, fields: Sequence[bytes | None]) -> JobRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from ryla_tasks.errors import StoreUnavailable
 
-__all__ = ["START", "Event", "events_in", "read_events"]
+__all__ = ["START", "Event", "events_in", "events_of", "read_events"]
 
 #: The position before the first event.
 START = "0"
@@ -52,10 +52,26 @@ def events_in(answer: Any) -> Iterator[tuple[str, list[Event]]]:
     for key, entries in answer.items() if isinstance(answer, dict) else answer or ():
         events = []
         for position, fields in _flat(entries):
-            data = json.loads(fields[b"e"])
-            events.append(Event(position.decode(), data.pop("type"), data))
+            events.append(_event(position, fields))
         if events:
             yield key.decode(), events
+
+
+def events_of(client: redis.Redis, prefix: str, job_ids: Sequence[str]) -> list[list[Event]]:
+    """All events that are kept of each of some jobs, in one round trip. Raises `StoreUnavailable`."""
+    try:
+        with client.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.xrange(f"{prefix}:events:{job_id}")
+            answers: list[Any] = pipe.execute()
+    except RedisError as error:
+        raise StoreUnavailable(f"Redis did not answer: {error}") from error
+    return [[_event(position, fields) for position, fields in _flat(entries)] for entries in answers]
+
+
+def _event(position: bytes, fields: dict[bytes, bytes]) -> Event:
+    data = json.loads(fields[b"e"])
+    return Event(position.decode(), data.pop("type"), data)
 
 
 def _flat(entries: Any) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:

@@ -59,11 +59,20 @@ _EXPIRED = {"type": "JobExpired", "message": "The job was not started in time.",
 class JobStore:
     """Jobs in Redis. Safe for use by many threads; every method is one round trip."""
 
-    def __init__(self, client: redis.Redis, *, prefix: str, meta: Meta, budgets: Budgets = NO_BUDGETS) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        prefix: str,
+        meta: Meta,
+        budgets: Budgets = NO_BUDGETS,
+        keep_input_bytes: int = 0,
+    ) -> None:
         self.client = client
         self.prefix = prefix
         self._meta = meta
         self._budgets = budgets
+        self._keep_input_bytes = keep_input_bytes
         self._scripts = Scripts(client, prefix)
 
     def create(self, job: NewJob) -> Created:
@@ -100,16 +109,20 @@ class JobStore:
             wish |= {"sheet": spec.sheet, "cell": spec.cell}
         if job.other_inputs:
             wish["others"] = len(job.other_inputs)
+        inputs = [pack_input(text) for text in (job.input_json, *job.other_inputs)]
+        # What cells are made of, their sheet keeps.
+        if not spec.sheet and sum(map(len, inputs)) <= self._keep_input_bytes:
+            wish["keeps"] = True
         progress = progress_of(record, 0.0).to_json()
         word, job_id, *rest = self._scripts.call(
             "create",
             dumps(wish),
-            pack_input(job.input_json),
+            inputs[0],
             job.envelope,
             spec.to_json(),
             dumps({"type": "created", **progress}),
             self._meta.value(job.job_id, progress),
-            *map(pack_input, job.other_inputs),
+            *inputs[1:],
             *(job.message or ()),
         )
         return Created(Creation(word.decode()), job_id.decode(), deliveries_of(rest))

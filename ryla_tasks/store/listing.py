@@ -27,9 +27,11 @@ def list_records(
     state: State | None = None,
     endpoint: str | None = None,
     cells: bool = True,
+    since: float | None = None,
+    until: float | None = None,
 ) -> Iterator[JobRecord]:
     """Records that fit all that is given, newest first, read a page at a time as they are asked for. Without `cells`
-    the cells of sheets are left out.
+    the cells of sheets are left out. `since` and `until` bound when they were created, in seconds since the epoch.
 
     Raises `StoreUnavailable`.
     """
@@ -37,7 +39,7 @@ def list_records(
     given = [f"{prefix}:idx:{name}:{value}" for name, value in wanted.items() if value is not None]
     try:
         index = min(given, key=client.zcard) if given else f"{prefix}:idx:all"
-        for ids in _pages(client, index):
+        for ids in _pages(client, index, since, until):
             for record in _load(client, prefix, ids):
                 if (cells or not record.spec.sheet) and _fits(record, user_id, kind, state, endpoint):
                     yield record
@@ -45,15 +47,16 @@ def list_records(
         raise StoreUnavailable(f"Redis did not answer: {error}") from error
 
 
-def _pages(client: redis.Redis, index: str) -> Iterator[list[bytes]]:
+def _pages(client: redis.Redis, index: str, since: float | None, until: float | None) -> Iterator[list[bytes]]:
     """An index from its newest job on. By time, not by rank: jobs come and go between two pages."""
-    oldest: float | str = "+inf"
+    oldest: float | str = "+inf" if until is None else until * 1e6
+    least: float | str = "-inf" if since is None else since * 1e6
     seen: set[bytes] = set()
     while True:
         page: Any = client.zrange(
             index,
             oldest,
-            "-inf",
+            least,
             desc=True,
             byscore=True,
             offset=0,

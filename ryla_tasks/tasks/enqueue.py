@@ -32,7 +32,7 @@ from ryla_tasks.tasks.times import take_times
 if TYPE_CHECKING:
     from ryla_tasks.tasks.base import ServerlessTask
 
-__all__ = ["accept", "adopt"]
+__all__ = ["accept", "accept_spec", "adopt"]
 
 log = Log(__name__)
 
@@ -59,11 +59,24 @@ def accept(
     """
     _check_installed(task)
     spec, inputs = task.new_spec(plan, job_options)
+    spec = replace(spec, sheet=cell[0], cell=cell[1]) if cell[0] else spec
+    return accept_spec(task, spec, inputs, job_id, options, given)
+
+
+def accept_spec(
+    task: ServerlessTask,
+    spec: JobSpec,
+    inputs: tuple[str, ...],
+    job_id: str,
+    options: dict[str, Any],
+    given: tuple[Any, Any],
+) -> AsyncResult[Any]:
+    """The same for a job whose spec and inputs are there; `given` is what tells its wish from another one under the
+    same idempotency key."""
     # Celery would subscribe to the result before it builds the message: a round trip that `get()` makes in any case,
     # and, while Redis is away, 20 seconds of waiting before the record could say so. So it is not told.
     ignored = options.pop("ignore_result", None)
     spec = replace(spec, ignore_result=bool(task.ignore_result if ignored is None else ignored))
-    spec = replace(spec, sheet=cell[0], cell=cell[1]) if cell[0] else spec
     delay_s, start_by_s = take_times(task, options)
     wish = _Wish(task, spec, inputs, job_id, delay_s, start_by_s, _digest(task, spec, given))
     result = _publish(task, wish, options, given)

@@ -28,6 +28,7 @@ from ryla_tasks.store.breakers import BreakerStore
 from ryla_tasks.store.budgets import Budgets, SpendStore
 from ryla_tasks.store.codec import Meta
 from ryla_tasks.store.jobs import JobStore
+from ryla_tasks.store.kept import KeptStore
 from ryla_tasks.store.sheets import SheetStore
 from ryla_tasks.store.targets import TargetStore
 from ryla_tasks.tasks.breakers import Breakers
@@ -73,12 +74,23 @@ class Runtime:
         key = backend.get_key_for_task("x")
         prefix = (key.decode() if isinstance(key, bytes) else str(key)).removesuffix("x")
         meta = Meta(prefix, int(getattr(backend, "expires", 0) or _RESULTS_KEPT_S))
-        return JobStore(self.client, prefix=self.settings.key_prefix, meta=meta, budgets=self.budgets)
+        return JobStore(
+            self.client,
+            prefix=self.settings.key_prefix,
+            meta=meta,
+            budgets=self.budgets,
+            keep_input_bytes=self.settings.keep_input_bytes,
+        )
 
     @cached_property
     def sheets(self) -> SheetStore:
         """The sheets in it."""
         return SheetStore(self.client, prefix=self.settings.key_prefix)
+
+    @cached_property
+    def kept(self) -> KeptStore:
+        """What is kept of ended jobs, to make them again."""
+        return KeptStore(self.client, prefix=self.settings.key_prefix)
 
     @cached_property
     def notebook(self) -> Notebook:

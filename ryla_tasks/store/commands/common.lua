@@ -8,7 +8,8 @@
 --
 -- Keys under the prefix:
 --     job:ID            hash    the record
---     input:ID          string  the job's input, compressed; gone once the job has ended
+--     input:ID          string  the job's input, compressed; gone once the job has completed. That of one that ended
+--                               otherwise stays with its record, for a retry, where the record has `keeps`
 --     fallbacks:ID      list    inputs that may take its place, for a job with fallbacks; goes with it
 --     envelope:ID       string  the whole Celery message, to send it again; gone once delivered
 --     output:ID         string  a small remote output, kept until it is collected
@@ -244,9 +245,14 @@ local function finish(id, from, to, ending, observed, event, out)
   pay(id)
   redis.call('HSET', job, 'ending', ending, 'ended', int(NOW))
   if observed then redis.call('HSET', job, 'observed', observed) end
-  redis.call('DEL', key('fallbacks', id), key('output', id))
-  -- That of a sheet goes with its record: what is missing may be made by another one.
-  if redis.call('HEXISTS', job, 'sheet_of') == 0 then redis.call('DEL', key('input', id)) end
+  if from == 'unknown' then redis.call('HSET', job, 'doubt', 1) end
+  redis.call('DEL', key('output', id))
+  -- What another job may be made of goes with the record: a sheet makes what is missing of one, a retry all of one that
+  -- has not completed.
+  if to == 'completed' or redis.call('HEXISTS', job, 'keeps') == 0 then
+    redis.call('DEL', key('fallbacks', id))
+    if redis.call('HEXISTS', job, 'sheet_of') == 0 then redis.call('DEL', key('input', id)) end
+  end
   redis.call('ZREM', key('deadlines'), id, 'start|' .. id)
   unexpect('cancel', id)
   place('deliver', id, 0)

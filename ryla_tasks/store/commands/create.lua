@@ -32,6 +32,7 @@ redis.call('HSET', job, 'spec', spec, 'state', 'queued', 'endpoint', a.endpoint,
 if a.idem and not twin then redis.call('HSET', job, 'idem', a.idem) end
 if a.only then redis.call('HSET', job, 'only', a.only) end
 if a.sheet then redis.call('HSET', job, 'sheet', a.sheet, 'cell', a.cell) end
+if a.keeps then redis.call('HSET', job, 'keeps', 1) end
 if a.unrecorded then redis.call('HSET', job, 'unrecorded', 1) end
 tally('created', a.kind .. ' ' .. a.endpoint)
 redis.call('SET', key('envelope', a.id), message)

@@ -59,6 +59,7 @@ for i, item in ipairs(a.items) do
     local stop = stopping(job, item)
     if item.observed then redis.call('HSET', job, 'observed', item.observed) end
     if stop and not item.ending then
+      if item.new == 'unknown' then redis.call('HSET', job, 'doubt', 1) end
       displace(a.from, id)
       finish(id, item.old, stop.to, stop.ending, nil, stop.event, {})
       -- Whoever settles was about to send the message of another attempt; this one goes by the outbox.
