@@ -33,6 +33,7 @@ def metrics(address: str, port: int, once: bool, as_json: bool) -> None:
     it listens is JSON, and so is that of --once: the samples, one a line.
     """
     from ryla_tasks.celery_app import current_app
+    from ryla_tasks.logs.setup import use_format
     from ryla_tasks.metrics.collector import registry_of
     from ryla_tasks.metrics.fleet import looking_at
     from ryla_tasks.metrics.server import server
@@ -42,6 +43,7 @@ def metrics(address: str, port: int, once: bool, as_json: bool) -> None:
     if once:
         _print(registry, as_json=as_json)
         return
+    use_format()
     try:
         serving = server(address, port, registry)
     except OSError as error:

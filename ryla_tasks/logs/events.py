@@ -64,6 +64,9 @@ EVENTS: dict[str, str] = {
     "sweep.broken": "A bug: a sweep failed otherwise than it may.",
     "recovery.done": "Nothing is late any more: what was tried again, and for how long.",
     "setting.unknown": "A variable that looks like a misspelled setting.",
+    # --- metrics ---
+    "metrics.no_redis": "The exporter got no answer from Redis; it tells Prometheus ryla_up 0.",
+    "metrics.no_broker": "The exporter got no answer from the broker; the lengths of queues are left out.",
     # --- alerts ---
     "alert.not_told": "Redis did not answer when an alert was to be kept.",
     "alert.not_set_up": "Alerts cannot be sent: the extra is missing, or an address is none.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 
 try:
@@ -15,13 +14,14 @@ except ImportError as error:
     raise ImportError("The metrics exporter needs the metrics extra: pip install 'ryla-tasks[metrics]'.") from error
 
 from ryla_tasks.errors import StoreError
+from ryla_tasks.logs import Log
 from ryla_tasks.metrics.definition import Kind, Metric, View
 from ryla_tasks.metrics.table import METRICS, UP
 from ryla_tasks.store.metrics import Histogram
 
 __all__ = ["FleetCollector", "registry_of"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 class FleetCollector(Collector):
@@ -34,7 +34,7 @@ class FleetCollector(Collector):
         try:
             view = self._look()
         except StoreError as error:
-            logger.warning("metrics.no_redis error=%s", error)
+            log.warning("metrics.no_redis", error=error)
             yield GaugeMetricFamily(UP.name, UP.help, value=0)
             return
         yield from (_family(metric, view) for metric in METRICS)

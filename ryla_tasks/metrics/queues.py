@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,9 +11,11 @@ from celery import Celery
 from kombu import Connection
 from kombu.transport import redis as kombu_redis
 
+from ryla_tasks.logs import Log
+
 __all__ = ["Queues"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 class Queues:
@@ -35,7 +36,7 @@ class Queues:
             try:
                 return self._counted(self._channel())
             except Exception as error:  # a broker may fail in any way that its client knows
-                logger.warning("metrics.no_broker error=%s", type(error).__name__)
+                log.warning("metrics.no_broker", error=type(error).__name__)
                 self._drop()
                 return None
 

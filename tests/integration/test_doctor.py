@@ -72,6 +72,9 @@ def ryla(fleet: Fleet, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_fleet_that_is_well(fleet: Fleet) -> None:
+    # The bindings that apps of other tests have left.
+    for key in fleet.client.scan_iter("_kombu.binding.*"):
+        fleet.client.delete(key)
     fleet.worker().wait_ready()
     done = ryla(fleet, RYLA_ALERT_URLS="json://someone:topsecret@127.0.0.1:9/x")
     rows = json.loads(done.stdout)
