@@ -7,7 +7,6 @@ look at Redis is one HMGET, is kept for a second, and after a failure none is tr
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import OrderedDict
@@ -18,12 +17,13 @@ from ryla_tasks.errors import RylaError
 from ryla_tasks.jobs.progress import progress_of
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import State
+from ryla_tasks.logs import Log
 from ryla_tasks.store.codec import RECORD_FIELDS, decode_record
 from ryla_tasks.tasks.runtime import runtime_of
 
 __all__ = ["format_task"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: How long a look is good for, how many are kept, and how long none is taken after one that failed.
 _FRESH_S, _KEPT, _PAUSE_S = 1.0, 5_000, 30.0
@@ -111,7 +111,7 @@ class _Looks:
         try:
             record = _read(job_id)
         except Exception as error:  # whatever it is, Flower's own row is better than none
-            logger.warning("flower.no_record error=%s: jobs are shown as Celery sees them", type(error).__name__)
+            log.warning("flower.no_record", error=type(error).__name__)
             with self._lock:
                 self._blind_until = time.monotonic() + _PAUSE_S
             return record

@@ -67,6 +67,8 @@ EVENTS: dict[str, str] = {
     # --- metrics ---
     "metrics.no_redis": "The exporter got no answer from Redis; it tells Prometheus ryla_up 0.",
     "metrics.no_broker": "The exporter got no answer from the broker; the lengths of queues are left out.",
+    # --- Flower ---
+    "flower.no_record": "Flower got no answer from Redis; for a while it shows jobs as Celery sees them.",
     # --- alerts ---
     "alert.not_told": "Redis did not answer when an alert was to be kept.",
     "alert.not_set_up": "Alerts cannot be sent: the extra is missing, or an address is none.",
