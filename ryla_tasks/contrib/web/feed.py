@@ -101,11 +101,12 @@ def steps(after: str, *, held: bool, clock: Callable[[], float] = time.monotonic
             looked = clock()
             state = yield Look()
             if state == "" or (isinstance(state, State) and state.ended):
-                # Its last events may have come between the read and this look.
+                # Its last events may have come between the read and this look. Where they cannot be read, later.
                 events = yield Read(after)
-                assert not isinstance(events, str)
-                yield Send(b"".join(map(_frame, events or ())) + _last(str(state) or "gone"))
-                return
+                if events is not None:
+                    assert not isinstance(events, str)
+                    yield Send(b"".join(map(_frame, events)) + _last(str(state) or "gone"))
+                    return
         if not held or clock() - began >= LONGEST_S:
             return
         if clock() - spoke >= BEAT_S:

@@ -27,6 +27,8 @@ function Ryla(base, {headers = () => ({})} = {}) {
     return Object.assign(new Error(told.message || message), {field: told.field || "", type: told.type || "", status});
   }
 
+  const unreachable = () => failed("The server cannot be reached. Is there a connection?", 0);
+
   async function call(path, options = {}) {
     let answer;
     try {
@@ -34,7 +36,7 @@ function Ryla(base, {headers = () => ({})} = {}) {
         credentials: "same-origin", ...options, headers: {...headers(), ...options.headers},
       });
     } catch {
-      throw failed("The server cannot be reached. Is there a connection?", 0);
+      throw unreachable();
     }
     const body = await answer.json().catch(() => ({}));
     if (!answer.ok) throw failed(`The server answered ${answer.status}.`, answer.status, body.error);
@@ -65,7 +67,7 @@ function Ryla(base, {headers = () => ({})} = {}) {
   // stream (401, 404, 503) or there is nothing more (204) it would not: then the job itself is asked after, which tells
   // what is the matter, and the stream is opened anew.
   function watch(id, {progress = () => {}, end = () => {}, away = () => {}, lost = away} = {}) {
-    let source = null, timer = 0, over = false, position = "", pause = ASK_MS;
+    let source = null, timer = 0, over = false, position = "", pause = ASK_MS, cuts = 0;
 
     function close() {
       if (source === null) return;
@@ -89,6 +91,7 @@ function Ryla(base, {headers = () => ({})} = {}) {
       streams += 1;
       const after = position ? `?after=${encodeURIComponent(position)}` : "";
       source = new EventSource(`${root}/jobs/${encodeURIComponent(id)}/events${after}`, {withCredentials: true});
+      source.onopen = () => { cuts = 0; };
       source.onmessage = (message) => {
         position = message.lastEventId || position;
         pause = ASK_MS;
@@ -97,7 +100,12 @@ function Ryla(base, {headers = () => ({})} = {}) {
       source.addEventListener("end", () => { close(); look(); });
       source.onerror = () => {
         if (over || source === null) return;
-        if (source.readyState !== EventSource.CLOSED) return;  // it comes back by itself
+        if (source.readyState !== EventSource.CLOSED) {
+          // It comes back by itself. One cut is nothing: servers end streams now and then.
+          cuts += 1;
+          if (cuts > 1) away(unreachable());
+          return;
+        }
         close();
         look();
       };
