@@ -141,14 +141,16 @@ const gallery = (() => {
     });
 
     cancel.addEventListener("click", async () => {
-      cancel.disabled = true;
+      // Not `disabled`: it would lose the focus, and with it the place of whoever uses the keyboard.
+      if (cancel.getAttribute("aria-disabled")) return;
+      cancel.setAttribute("aria-disabled", "true");
       part("phase").textContent = "Cancelling";
       try {
         await ryla.cancel(row.job_id);
       } catch (error) {
         if (error.status !== 409) {
           part("phase").textContent = error.message;
-          cancel.disabled = false;
+          cancel.removeAttribute("aria-disabled");
         }
       }
     });

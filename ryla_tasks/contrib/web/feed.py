@@ -81,7 +81,9 @@ def steps(after: str, *, held: bool, clock: Callable[[], float] = time.monotonic
 
     Where the connection may not be `held`, what there is by now is sent, and the browser comes back for the rest.
     """
-    began = spoke = looked = clock()
+    began = spoke = clock()
+    # A short connection has no time to wait for that look.
+    looked = began if held else began - LOOK_S
     watched = -WATCH_AGAIN_S
     yield Send(f"retry: {COME_BACK_MS}\n\n".encode())
     while True:
