@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,8 @@ class Site:
     url: str
     browser: Browser
     errors: list[str]
+    server: Server
+    env: dict[str, str]
 
     @contextmanager
     def visitor(self, name: str, **options: Any) -> Iterator[Page]:
@@ -76,7 +79,7 @@ def gallery(whole_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Ite
     env = whole_fleet.env(**more)
     with launched() as browser, Server("gthread", env, folder / "web.log", factory=APP) as server:
         whole_fleet.worker("--concurrency", "4", flask_app=APP, **more).wait_ready()
-        yield Site(whole_fleet, server.url, browser, [])
+        yield Site(whole_fleet, server.url, browser, [], server, env)
     whole_fleet.stop_workers()
 
 
@@ -167,6 +170,27 @@ def test_more_jobs_than_a_browser_has_connections(site: Site) -> None:
         cards = [ask_for(page, f"Picture number {number} of many") for number in range(7)]
         for card in cards:
             check_picture(card)
+
+
+def test_a_deploy_and_a_session_that_is_over(site: Site, tmp_path: Path) -> None:
+    site.fleet.reset(run_s=10.0)
+    with Server("gthread", site.env, tmp_path / "log", factory=APP) as first:
+        old = replace(site, url=first.url)
+        with old.visitor("Patient") as page:
+            card, other = ask_for(page, "A picture that lasts"), ask_for(page, "Another one")
+            expect(card).to_have_attribute("data-phase", "running", timeout=PATIENCE_MS)
+            first.stop()
+            expect(card.locator(".phase")).to_have_text("Waiting for the connection", timeout=PATIENCE_MS)
+            with Server("gthread", site.env, tmp_path / "log2", factory=APP, port=first.port):
+                for one in (card, other):
+                    check_picture(one)
+                last = ask_for(page, "One that nobody sees")
+                expect(last).to_have_attribute("data-phase", "running", timeout=PATIENCE_MS)
+                page.context.clear_cookies()
+                page.get_by_role("button", name="Cancel").click()
+                expect(page.get_by_role("heading", name="Welcome")).to_be_visible(timeout=PATIENCE_MS)
+    assert [error for error in site.errors if "ERR_" not in error and "401" not in error] == []
+    site.errors.clear()
 
 
 def test_what_a_failed_job_says(site: Site) -> None:

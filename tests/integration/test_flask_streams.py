@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,10 +36,12 @@ def positions(job: Job) -> list[str]:
     return [event.position for event in job.events()]
 
 
-def follow(server: Server, job: Job, *, cut_after_s: float = 20) -> tuple[list[Frame], int]:
+def follow(
+    server: Server, job: Job, *, cut_after_s: float = 20, frames: list[Frame] | None = None
+) -> tuple[list[Frame], int]:
     """Follow a job to its end, as a browser does; cut off wherever it is after an event, or so long without one.
     Frames, and connections made."""
-    frames: list[Frame] = []
+    frames = [] if frames is None else frames
     last, connections = "", 0
     end = time.monotonic() + 60
     while time.monotonic() < end:
@@ -68,10 +71,18 @@ def follow(server: Server, job: Job, *, cut_after_s: float = 20) -> tuple[list[F
     raise AssertionError(f"no end after {connections} connections")
 
 
-@pytest.fixture(params=KINDS)
-def server(request: pytest.FixtureRequest, served: Fleet, tmp_path: Path) -> Iterator[Server]:
-    with Server(request.param, served.env(**QUICK, RYLA_WEB_STREAMS="2"), tmp_path / "log") as server:
+@pytest.fixture(scope="module", params=KINDS)
+def running(
+    request: pytest.FixtureRequest, whole_fleet: Fleet, shared_worker: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    env = whole_fleet.env(**QUICK, RYLA_WEB_STREAMS="2")
+    with Server(request.param, env, tmp_path_factory.mktemp("server") / "log") as server:
         yield server
+
+
+@pytest.fixture
+def server(served: Fleet, running: Server) -> Server:
+    return running
 
 
 def test_every_server_tells_every_event_once_and_in_order(server: Server) -> None:
@@ -122,17 +133,20 @@ def test_a_client_that_is_cut_off_50_times_gets_every_event_once(served: Fleet, 
 
 def test_a_deploy_in_the_middle_loses_nothing(served: Fleet, tmp_path: Path) -> None:
     env = served.env(**QUICK)
-    job = slow_job(4.0)
-    found: list[list[Frame]] = []
+    job = slow_job(5.0)
+    frames: list[Frame] = []
+    connections: list[int] = []
     with ExitStack() as stack:
         server = stack.enter_context(Server("gthread", env, tmp_path / "log"))
-        thread = threading.Thread(target=lambda: found.append(follow(server, job)[0]))
+        thread = threading.Thread(target=lambda: connections.append(follow(server, job, frames=frames)[1]))
         thread.start()
-        eventually(lambda: job.status == "running", what="the job runs")
+        eventually(lambda: len(frames) > 4, what="the job's progress is seen")
         server.stop()
+        assert not job.status.ended
         stack.enter_context(Server("gthread", env, tmp_path / "log2", port=server.port))
         thread.join(60)
-    assert told(found[0]) == positions(job)
+    assert connections[0] > 1
+    assert told(frames) == positions(job)
 
 
 def test_a_closed_stream_gives_its_seat_to_another(served: Fleet, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +15,14 @@ from tests.support.fleet import eventually
 
 __all__ = ["COMMANDS", "Frame", "Server", "Stream", "read_stream"]
 
-#: How each server is started; the port comes last.
+#: Asked to end, gunicorn waits for open streams, by default for 30 s.
+_GUNICORN = ["gunicorn", "--graceful-timeout", "1", "-b", "127.0.0.1:{port}", "{factory}()"]
+
+#: How each server is started.
 COMMANDS = {
-    "gthread": ["gunicorn", "-k", "gthread", "--threads", "6", "-b", "127.0.0.1:{port}", "{factory}()"],
-    "gevent": ["gunicorn", "-k", "gevent", "-b", "127.0.0.1:{port}", "{factory}()"],
-    "sync": ["gunicorn", "-k", "sync", "-b", "127.0.0.1:{port}", "{factory}()"],
+    "gthread": [*_GUNICORN, "-k", "gthread", "--threads", "6"],
+    "gevent": [*_GUNICORN, "-k", "gevent"],
+    "sync": [*_GUNICORN, "-k", "sync"],
     "dev": ["flask", "--app", "{factory}", "run", "--port", "{port}"],
 }
 
@@ -43,9 +45,12 @@ class Server:
         eventually(self._answers, timeout=30, every=0.05, what=f"{kind} answers")
 
     def _answers(self) -> bool:
+        """Whether the app is there: gunicorn listens before it has one."""
         assert self._process.poll() is None, self.log.read_text()[-3000:]
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        try:
+            return self.get("/", "").status > 0
+        except (OSError, http.client.HTTPException):
+            return False
 
     @property
     def url(self) -> str:

@@ -148,6 +148,7 @@ const gallery = (() => {
       try {
         await ryla.cancel(row.job_id);
       } catch (error) {
+        if (error.status === 401) location.reload();
         if (error.status !== 409) {
           part("phase").textContent = error.message;
           cancel.removeAttribute("aria-disabled");
