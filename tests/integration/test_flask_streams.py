@@ -37,10 +37,10 @@ def positions(job: Job) -> list[str]:
 
 
 def follow(
-    server: Server, job: Job, *, cut_after_s: float = 20, frames: list[Frame] | None = None
+    server: Server, job: Job, *, cut_after_s: float = 20, frames: list[Frame] | None = None, most_cuts: int = 0
 ) -> tuple[list[Frame], int]:
-    """Follow a job to its end, as a browser does; cut off wherever it is after an event, or so long without one.
-    Frames, and connections made."""
+    """Follow a job to its end, as a browser does; cut off wherever it is after an event, or so long without one, until
+    there were so many cuts: then the job is cancelled. Frames, and connections made."""
     frames = [] if frames is None else frames
     last, connections = "", 0
     end = time.monotonic() + 60
@@ -51,6 +51,8 @@ def follow(
             time.sleep(0.05)  # no server there: a browser comes back too
             continue
         connections += 1
+        if connections == most_cuts:
+            job.cancel()
         if stream.status == 204:
             stream.close()
             return frames, connections
@@ -125,15 +127,16 @@ def test_streams_hold_no_server(server: Server) -> None:
 
 def test_a_client_that_is_cut_off_50_times_gets_every_event_once(served: Fleet, tmp_path: Path) -> None:
     with Server("gthread", served.env(**QUICK), tmp_path / "log") as server:
-        job = slow_job(6.0)
-        frames, connections = follow(server, job, cut_after_s=0.05)
+        job = slow_job(20.0, 1_000)
+        frames, connections = follow(server, job, cut_after_s=0.05, most_cuts=51)
     assert connections > 50
+    assert len({frame["data"]["percent"] for frame in frames[:-1]}) > 2, "in the middle of it"
     assert told(frames) == positions(job)
 
 
 def test_a_deploy_in_the_middle_loses_nothing(served: Fleet, tmp_path: Path) -> None:
     env = served.env(**QUICK)
-    job = slow_job(5.0)
+    job = slow_job(60.0, 1_000)
     frames: list[Frame] = []
     connections: list[int] = []
     with ExitStack() as stack:
@@ -144,7 +147,10 @@ def test_a_deploy_in_the_middle_loses_nothing(served: Fleet, tmp_path: Path) -> 
         server.stop()
         assert not job.status.ended
         stack.enter_context(Server("gthread", env, tmp_path / "log2", port=server.port))
-        thread.join(60)
+        before = len(frames)
+        eventually(lambda: len(frames) > before, what="it goes on")
+        job.cancel()
+        thread.join(30)
     assert connections[0] > 1
     assert told(frames) == positions(job)
 
@@ -176,13 +182,15 @@ def test_a_closed_stream_gives_its_seat_to_another(served: Fleet, tmp_path: Path
 
 def test_redis_may_be_away_for_five_seconds(served: Fleet, tmp_path: Path) -> None:
     with Server("gthread", served.env(**QUICK), tmp_path / "log") as server:
-        job = slow_job(7.0)
+        job = slow_job(60.0, 1_000)
         stream = Stream(server, path_of(job))
         frames = [frame for frame in (stream.frame() for _ in range(4)) if frame]
         assert len(frames) == 4
         served.redis.stop()
         time.sleep(5)
         served.redis.start()
+        frames += filter(None, [stream.frame()])
+        job.cancel()
         frames += read_stream(stream)
         assert frames[-1]["event"] == "end", "on the same connection"
     assert told(frames) == positions(job)
