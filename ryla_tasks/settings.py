@@ -4,7 +4,8 @@ A setting is taken from the first of these that has it:
 
 1. what the program says: `configure(redis_url=...)`
 2. the environment: `RYLA_REDIS_URL`
-3. Django's `settings.RYLA`: `{"REDIS_URL": ...}`, if Django is in use; ryla_tasks never imports Django for it
+3. Django's `settings.RYLA`: `{"REDIS_URL": ...}`, if Django is in use; ryla_tasks never imports Django for it.
+   Flask's `app.config["RYLA"]`, the same, from when `ryla_tasks.contrib.flask.Ryla` has been given the app
 4. a `.env` file in the working directory, or the one that `RYLA_ENV_FILE` names (`RYLA_ENV_FILE=` for none)
 
 `RUNPOD_API_KEY` and `RYLA_ENDPOINT_IMAGE=<endpoint id>` are enough to start. Nothing is read when the package is
@@ -29,7 +30,7 @@ from typing import Any
 
 from ryla_tasks.config.endpoints import Endpoint, Kind
 from ryla_tasks.config.model import Settings
-from ryla_tasks.config.sources import django_settings, variable_for
+from ryla_tasks.config.sources import frameworks, variable_for
 from ryla_tasks.config.targets import DEFAULT_ACCOUNT, Limits, Target, TargetRef, parse_target_id
 
 __all__ = [
@@ -51,20 +52,20 @@ __all__ = [
 _lock = threading.RLock()
 _explicit: dict[str, Any] = {}
 _current: Settings | None = None
-_knew_django = False
+_knew = (False, 0)
 
 
 def get_settings() -> Settings:
     """The process's settings: read when first asked for, then kept. Raises `ConfigurationError`.
 
-    They are read a second time when Django has come to be configured since, so that the order of imports in a Django
-    project does not matter.
+    They are read a second time when Django has come to be configured since, or a Flask app has been made, so that the
+    order of imports in a project does not matter.
     """
-    global _current, _knew_django
+    global _current, _knew
     with _lock:
-        knows_django = django_settings() is not None
-        if _current is None or (knows_django and not _knew_django):
-            _current, _knew_django = Settings(**_explicit), knows_django
+        knows = frameworks()
+        if _current is None or knows > _knew:
+            _current, _knew = Settings(**_explicit), knows
         return _current
 
 
@@ -74,11 +75,10 @@ def configure(**explicit: Any) -> Settings:
     Raises `ConfigurationError`, and then changes nothing. What has been built from the settings before is not changed
     either, so this is called early.
     """
-    global _current, _knew_django
+    global _current, _knew
     with _lock:
         merged = {**_explicit, **explicit}
-        knows_django = django_settings() is not None
-        _current, _knew_django = Settings(**merged), knows_django
+        _current, _knew = Settings(**merged), frameworks()
         _explicit.update(explicit)
         return _current
 
@@ -86,21 +86,21 @@ def configure(**explicit: Any) -> Settings:
 @contextmanager
 def restored_settings() -> Iterator[None]:
     """For the length of a block `configure` may say what it likes: all is as before then. For tests."""
-    global _current, _knew_django
+    global _current, _knew
     with _lock:
-        kept = dict(_explicit), _current, _knew_django
+        kept = dict(_explicit), _current, _knew
     try:
         yield
     finally:
         with _lock:
             _explicit.clear()
             _explicit.update(kept[0])
-            _current, _knew_django = kept[1:]
+            _current, _knew = kept[1:]
 
 
 def reset_settings() -> None:
     """Forget everything that was read or set by `configure`; the next `get_settings` reads anew. For tests."""
-    global _current, _knew_django
+    global _current, _knew
     with _lock:
         _explicit.clear()
-        _current, _knew_django = None, False
+        _current, _knew = None, (False, 0)

@@ -18,6 +18,7 @@ from ryla_tasks.cli.output import console, json_option, print_json_line
 if TYPE_CHECKING:
     from ryla_tasks.cli.local import LocalRunPod
     from ryla_tasks.cli.supervisor import Program
+    from ryla_tasks.cli.web import FlaskApp
 
 __all__ = ["dev"]
 
@@ -25,8 +26,8 @@ _STOP_S = 15.0
 
 #: RunPod's cold starts take longer; a developer who works on that sets the simulator accordingly.
 _SIMULATED = {"cold_start_s": 4.0, "run_s": 6.0}
-_USUAL_SIMULATOR, _USUAL_FLOWER = 8008, 5555
-_COLOURS = {"simulator": "cyan", "worker": "green", "flower": "magenta", "dev": "yellow"}
+_USUAL_SIMULATOR, _USUAL_FLOWER, _USUAL_WEB = 8008, 5555, 5000
+_COLOURS = {"simulator": "cyan", "worker": "green", "flower": "magenta", "web": "blue", "dev": "yellow"}
 _PORT = click.IntRange(1, 65_535)
 
 
@@ -42,6 +43,13 @@ _PORT = click.IntRange(1, 65_535)
 @click.option("--simulator-port", type=_PORT, help="The simulated RunPod's port.  [default: 8008, or a free one]")
 @click.option("--flower-port", type=_PORT, help="Flower's port.  [default: 5555, or a free one]")
 @click.option("--flower/--no-flower", "with_flower", default=True, show_default=True, help="Run Flower too.")
+@click.option(
+    "--web",
+    metavar="MODULE:APP",
+    help="A Flask app to run, with ryla_tasks.contrib.flask in it.  [default: the gallery of the examples, if at hand]",
+)
+@click.option("--no-web", is_flag=True, help="Run no Flask app.")
+@click.option("--web-port", type=_PORT, help="The Flask app's port.  [default: 5000, or a free one]")
 @click.option("--app", "-A", help="Your own Celery app, with ryla_tasks installed.  [default: the one of ryla_tasks]")
 @click.option("--concurrency", "-c", type=click.IntRange(2, 256), default=4, show_default=True, help="Worker threads.")
 @json_option
@@ -51,21 +59,26 @@ def dev(
     simulator_port: int | None,
     flower_port: int | None,
     with_flower: bool,
+    web: str | None,
+    no_web: bool,
+    web_port: int | None,
     app: str | None,
     concurrency: int,
     as_json: bool,
 ) -> None:
-    """Run Redis, a simulated RunPod, a Celery worker and Flower together until Ctrl-C.
+    """Run Redis, a simulated RunPod, a Celery worker, Flower and a Flask app together until Ctrl-C.
 
     Prints where they are, and the settings that make a web app, or `ryla run` in another terminal, use them; these
-    are also written to the file `env` in the data folder. A worker that ends by itself is started again; if another
-    part ends, all end, with exit code 1. With --json each line is a document: first of type "ready", then of type
-    "log".
+    are also written to the file `env` in the data folder. With a Flask app, the worker is one that has it. A worker
+    that ends by itself is started again; if another part ends, all end, with exit code 1. With --json each line is a
+    document: first of type "ready", then of type "log".
     """
     from ryla_tasks.cli.local import LocalRunPod, environment_file, local_settings, port_or_free, without_settings
     from ryla_tasks.cli.supervisor import Supervisor
     from ryla_tasks.embedded import RedisServer
 
+    if web and (no_web or app):
+        raise click.UsageError(f"--web and {'--no-web' if no_web else '--app'} exclude each other")
     data = data.absolute()
     data.mkdir(parents=True, exist_ok=True)
     log = _Log(as_json=as_json)
@@ -74,13 +87,15 @@ def dev(
         runpod = LocalRunPod(
             data, _endpoint_names(), port=port_or_free(simulator_port, _USUAL_SIMULATOR), options=_SIMULATED
         )
-        settings = local_settings(redis.url, runpod, data / "artifacts")
+        site = None if no_web or app else _site(web, port_or_free(web_port, _USUAL_WEB), data)
+        settings = local_settings(redis.url, runpod, data / "artifacts") | (site.settings if site else {})
         env = {**without_settings(os.environ, places_only=True), **settings, "PYTHONUNBUFFERED": "1"}
         (data / "env").write_text(environment_file(settings))
         port = port_or_free(flower_port, _USUAL_FLOWER) if with_flower and _flower_is_installed(log) else None
-        place = _Place(redis.url, runpod.url, f"http://127.0.0.1:{port}" if port else "", data, settings)
+        flower = f"http://127.0.0.1:{port}" if port else ""
+        place = _Place(redis.url, runpod.url, flower, site.url if site else "", data, settings)
         supervisor = Supervisor(
-            _programs(log, env, runpod, app, concurrency, _flower_arguments(data, port)),
+            _programs(log, env, runpod, app, site, concurrency, _flower_arguments(data, port)),
             say=lambda text: log.write("dev", text),
             check=lambda: "" if redis.running else f"Redis has ended:\n{redis.log_tail()}",
             patience_s=_STOP_S,
@@ -97,6 +112,7 @@ class _Place:
     redis: str
     runpod: str
     flower: str
+    web: str
     data: Path
     settings: Mapping[str, str]
 
@@ -106,6 +122,12 @@ def _endpoint_names() -> list[str]:
     from ryla_tasks.settings import get_settings
 
     return list(dict.fromkeys(["image", "lora", "special", *get_settings().endpoints]))
+
+
+def _site(web: str | None, port: int, data: Path) -> FlaskApp | None:
+    from ryla_tasks.cli.web import FlaskApp, example_app
+
+    return FlaskApp(web, port) if web else example_app(port, data)
 
 
 def _flower_is_installed(log: _Log) -> bool:
@@ -127,18 +149,26 @@ def _flower_arguments(data: Path, port: int | None) -> list[str]:
 
 
 def _programs(
-    log: _Log, env: Mapping[str, str], runpod: LocalRunPod, app: str | None, concurrency: int, flower: list[str]
+    log: _Log,
+    env: Mapping[str, str],
+    runpod: LocalRunPod,
+    app: str | None,
+    site: FlaskApp | None,
+    concurrency: int,
+    flower: list[str],
 ) -> list[Program]:
     from ryla_tasks.cli.local import celery_command
     from ryla_tasks.cli.supervisor import Program
     from ryla_tasks.cli.worker import OUR_APP, worker_arguments
 
-    arguments = worker_arguments(concurrency, "INFO", name="dev@%h")
-    worker = celery_command(app or OUR_APP, *arguments)
-    programs = [
-        Program("simulator", runpod.command, env, on_line=log.writer("simulator")),
-        Program("worker", worker, env, kept=True, on_line=log.writer("worker")),
-    ]
+    programs = [Program("simulator", runpod.command, env, on_line=log.writer("simulator"))]
+    if site is not None:
+        env = {**env, **site.env}
+        worker = site.worker_command(f"--concurrency={concurrency}", "--loglevel=INFO", "--name=dev@%h")
+        programs.append(Program("web", site.command, env, on_line=log.writer("web")))
+    else:
+        worker = celery_command(app or OUR_APP, *worker_arguments(concurrency, "INFO", name="dev@%h"))
+    programs.append(Program("worker", worker, env, kept=True, on_line=log.writer("worker")))
     if flower:
         command = celery_command(app or OUR_APP, "flower", *flower)
         programs.append(Program("flower", command, env, on_line=log.writer("flower")))
@@ -165,7 +195,7 @@ class _Log:
     def ready(self, place: _Place, pids: Mapping[str, int]) -> None:
         """Say where everything is."""
         if self._as_json:
-            urls = {"redis": place.redis, "runpod": place.runpod, "flower": place.flower or None}
+            urls = {name: getattr(place, name) or None for name in ("redis", "runpod", "flower", "web")}
             where = {"urls": urls, "env": dict(place.settings), "data": str(place.data)}
             print_json_line({"type": "ready", **where, "pids": dict(pids)})
             return
@@ -173,6 +203,7 @@ class _Log:
         out.print(f"\nRedis      {place.redis}", soft_wrap=True)
         out.print(f"RunPod     {place.runpod}  (simulated)", soft_wrap=True)
         out.print(f"Flower     {place.flower or 'not running'}", soft_wrap=True)
+        out.print(f"Web app    {place.web or 'not running'}", soft_wrap=True)
         out.print(f"Data       {place.data}", soft_wrap=True)
         out.print("\nFor your web app, and for ryla run in another terminal:")
         out.print(f"  export RYLA_ENV_FILE={place.data / 'env'}", soft_wrap=True)

@@ -14,7 +14,7 @@ __all__ = ["cli", "main"]
 #: Each command: its module here, its attribute there, and its line in `ryla --help`, which must not need the import.
 _COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("demo", "demo", "Run one image job end to end, everything on this machine."),
-    "dev": ("dev", "dev", "Run Redis, a simulated RunPod, a worker and Flower until Ctrl-C."),
+    "dev": ("dev", "dev", "Run Redis, a simulated RunPod, a worker, Flower and a Flask app until Ctrl-C."),
     "worker": ("worker", "worker", "Run a Celery worker for jobs, and keep it running."),
     "run": ("run_tasks", "run", "Enqueue a job, and wait for it."),
     "watch": ("watch", "watch", "Watch a job until it ends."),

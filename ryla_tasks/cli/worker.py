@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import click
 
 from ryla_tasks.cli.local import celery_command
 from ryla_tasks.cli.output import json_option, print_json_line
 
-__all__ = ["OUR_APP", "worker", "worker_arguments"]
+__all__ = ["LEVELS", "OUR_APP", "keep_running", "worker", "worker_arguments"]
 
 OUR_APP = "ryla_tasks"
-_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
+LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
 @click.command()
@@ -28,7 +28,7 @@ _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 @click.option(
     "--loglevel",
     "-l",
-    type=click.Choice(_LEVELS, case_sensitive=False),
+    type=click.Choice(LEVELS, case_sensitive=False),
     help="The least that is logged.  [default: RYLA_LOG_LEVEL, INFO]",
 )
 @click.option("--name", "-n", help="The worker's name; %h is the host's.  [default: ryla-<pid>@%h]")
@@ -75,11 +75,16 @@ def worker(
     command = celery_command(app, *arguments)
     if not supervise:
         os.execv(sys.executable, command)  # noqa: S606
-    from ryla_tasks.cli.supervisor import Program, Supervisor
+    click.get_current_context().exit(keep_running(command, as_json=as_json))
 
-    say = _teller(as_json=as_json or settings.log_format == "json")
-    supervisor = Supervisor([Program("worker", command, kept=True)], say=say)
-    click.get_current_context().exit(supervisor.run())
+
+def keep_running(command: Sequence[str], *, env: Mapping[str, str] | None = None, as_json: bool = False) -> int:
+    """Run a worker's command until it is to stop, and start it again when it ends by itself. The exit code."""
+    from ryla_tasks.cli.supervisor import Program, Supervisor
+    from ryla_tasks.settings import get_settings
+
+    say = _teller(as_json=as_json or get_settings().log_format == "json")
+    return Supervisor([Program("worker", command, env, kept=True)], say=say).run()
 
 
 def worker_arguments(concurrency: int, loglevel: str, *, queues: str = "", name: str) -> list[str]:

@@ -15,7 +15,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from ryla_tasks.config.checks import ApiKey, ArtifactsUrl, File, Folder, HttpUrl, RedisUrl, TimezoneName, timezone_named
 from ryla_tasks.config.endpoints import Endpoint, named, opened
 from ryla_tasks.config.problems import configuration_error
-from ryla_tasks.config.sources import DjangoSource, DotenvSource, EnvironmentSource, VariableSource, variable_for
+from ryla_tasks.config.sources import (
+    DjangoSource,
+    DotenvSource,
+    EnvironmentSource,
+    FlaskSource,
+    VariableSource,
+    variable_for,
+)
 from ryla_tasks.config.targets import DEFAULT_ACCOUNT, Target, checked_name, parse_target_id
 from ryla_tasks.errors import ConfigurationError
 
@@ -24,7 +31,7 @@ __all__ = ["Settings"]
 _RUNPOD_URL = "https://api.runpod.ai/v2"
 _MANAGEMENT_URL = "https://api.runpod.io/v2"
 
-_SOURCES: tuple[type[VariableSource], ...] = (EnvironmentSource, DjangoSource, DotenvSource)
+_SOURCES: tuple[type[VariableSource], ...] = (EnvironmentSource, DjangoSource, FlaskSource, DotenvSource)
 
 
 class Settings(BaseSettings):

@@ -1,6 +1,6 @@
-"""Where settings come from: the environment, Django's `settings.RYLA`, a .env file.
+"""Where settings come from: the environment, Django's `settings.RYLA`, Flask's `app.config["RYLA"]`, a .env file.
 
-All three say the same things by the same names, so one reader serves them: `REDIS_URL`, `ENDPOINT_<NAME>`,
+All of them say the same things by the same names, so one reader serves them: `REDIS_URL`, `ENDPOINT_<NAME>`,
 `ENDPOINTS`, `ACCOUNT_<NAME>`, and `RUNPOD_API_KEY`; in the environment and in a .env file with RYLA_ in front.
 """
 
@@ -26,8 +26,11 @@ __all__ = [
     "DjangoSource",
     "DotenvSource",
     "EnvironmentSource",
+    "FlaskSource",
     "VariableSource",
     "django_settings",
+    "frameworks",
+    "take_flask_config",
     "variable_for",
 ]
 
@@ -156,14 +159,49 @@ def django_settings() -> Mapping[str, Any] | None:
     return found if isinstance(found, Mapping) else {"RYLA": found}
 
 
-class DjangoSource(VariableSource):
-    """The dict `RYLA` in Django's settings; the names of its keys may be in either case."""
+class FrameworkSource(VariableSource):
+    """A dict in a framework's own settings; the names of its keys may be in either case."""
 
-    label = "Django's settings.RYLA"
+    def given(self) -> Mapping[str, Any]:
+        """What the framework has."""
+        raise NotImplementedError
 
     def variables(self) -> Mapping[str, Any]:
-        return {str(name).upper(): value for name, value in (django_settings() or {}).items()}
+        return {str(name).upper(): value for name, value in self.given().items()}
 
     def unknown(self, names: list[str]) -> dict[str, Any]:
         """That dict is ours alone, so a wrong name in it is an error, which the model reports."""
         return {name.lower(): None for name in names}
+
+
+class DjangoSource(FrameworkSource):
+    """The dict `RYLA` in Django's settings."""
+
+    label = "Django's settings.RYLA"
+
+    def given(self) -> Mapping[str, Any]:
+        return django_settings() or {}
+
+
+_flask_configs: list[Mapping[str, Any]] = []
+
+
+def take_flask_config(config: Any) -> None:
+    """Take a Flask app's `config["RYLA"]`, which Flask shows nobody outside of a request. The last app's counts."""
+    given = config if isinstance(config, Mapping) else {"RYLA": config}
+    if not _flask_configs or _flask_configs[-1] != given:
+        _flask_configs.append(dict(given))
+
+
+class FlaskSource(FrameworkSource):
+    """The dict `RYLA` in the config of the Flask app that was last made."""
+
+    label = "Flask's app.config['RYLA']"
+
+    def given(self) -> Mapping[str, Any]:
+        return _flask_configs[-1] if _flask_configs else {}
+
+
+def frameworks() -> tuple[bool, int]:
+    """Changes when a framework's settings have come to be known: what was read before is then read anew."""
+    return django_settings() is not None, len(_flask_configs)

@@ -12,10 +12,13 @@ from redis.exceptions import RedisError
 
 from ryla_tasks.errors import StoreUnavailable
 
-__all__ = ["START", "Event", "events_in", "events_of", "read_events"]
+__all__ = ["MOST_READ", "START", "Event", "events_in", "events_of", "read_events"]
 
 #: The position before the first event.
 START = "0"
+
+#: How many events are read at once, unless somebody says otherwise.
+MOST_READ = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,13 @@ class Event:
 
 
 def read_events(
-    client: redis.Redis, prefix: str, job_id: str, *, after: str = START, block_s: float | None = None, most: int = 500
+    client: redis.Redis,
+    prefix: str,
+    job_id: str,
+    *,
+    after: str = START,
+    block_s: float | None = None,
+    most: int = MOST_READ,
 ) -> Iterator[Event]:
     """The events after a position, oldest first; waits up to `block_s` for the first where there is none yet.
 
@@ -50,9 +59,7 @@ def read_events(
 def events_in(answer: Any) -> Iterator[tuple[str, list[Event]]]:
     """The events in an answer of XREAD, by the stream's key; no stream is without any."""
     for key, entries in answer.items() if isinstance(answer, dict) else answer or ():
-        events = []
-        for position, fields in _flat(entries):
-            events.append(_event(position, fields))
+        events = [_event(position, fields) for position, fields in _flat(entries)]
         if events:
             yield key.decode(), events
 

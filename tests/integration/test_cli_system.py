@@ -161,6 +161,8 @@ def test_dev_runs_all_restarts_the_worker_and_stops_all(marked: Marked, tmp_path
             return False
 
     eventually(flower_answers, what="Flower")
+    eventually(lambda: dev.said("web", "Running on"), what="the Flask app")
+    assert "Describe a picture" in requests.get(dev.ready["urls"]["web"], timeout=10).text
     eventually(lambda: dev.said("worker", " ready."), what="the worker")
     os.kill(dev.ready["pids"]["worker"], signal.SIGKILL)
     eventually(lambda: dev.said("dev", "worker is started again"), what="the restart")
@@ -177,8 +179,8 @@ def test_dev_runs_all_restarts_the_worker_and_stops_all(marked: Marked, tmp_path
 
 
 def test_dev_ends_with_1_when_another_part_ends(marked: Marked, tmp_path: Path) -> None:
-    dev = Dev(marked, tmp_path / "data", "--no-flower")
-    assert dev.ready["urls"]["flower"] is None
+    dev = Dev(marked, tmp_path / "data", "--no-flower", "--no-web")
+    assert (dev.ready["urls"]["flower"], dev.ready["urls"]["web"]) == (None, None)
     os.kill(dev.ready["pids"]["redis"], signal.SIGKILL)
     assert end_of(dev.process, marked) == 1
     assert dev.said("dev", "Redis has ended")

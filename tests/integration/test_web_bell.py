@@ -99,3 +99,15 @@ def test_a_stream_does_without_the_bell(fleet: Fleet, monkeypatch: pytest.Monkey
     assert percents(next(stream)) == [100]
     assert END in next(stream)
     assert list(stream) == []
+
+
+def test_what_is_heard_does_not_overtake_what_one_read_did_not_reach(fleet: Fleet) -> None:
+    job_id = run_endpoint.delay("echo", {"n": 1}).id
+    for number in range(1, 601):
+        add(fleet, job_id, number)
+    bell, stream = bell_of(ryla_tasks.app), follow(Job(job_id), START)
+    seen = percents(next(stream) + next(stream))
+    assert seen == [0.0, *range(1, 500)]
+    last = add(fleet, job_id, 601, "completed")
+    eventually(lambda: bell._positions.get(job_id) == last, what="it is heard")
+    assert percents(b"".join(stream)) == [*range(500, 602)]

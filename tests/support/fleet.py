@@ -35,7 +35,7 @@ def eventually(probe: Callable[[], T], *, timeout: float = 20.0, every: float = 
 
 
 class WorkerProcess:
-    """One Celery worker process, started as a user would; `supervised`, by `ryla worker`."""
+    """One Celery worker process, started as a user would; `supervised`, by `ryla worker`; with a Flask app, by it."""
 
     def __init__(
         self,
@@ -45,12 +45,16 @@ class WorkerProcess:
         app: str = "ryla_tasks",
         options: tuple[str, ...] = (),
         supervised: bool = False,
+        flask_app: str = "",
     ) -> None:
         self.log = log
         self._file = log.open("ab")
         self.name = f"{log.stem}@test"
         if supervised:
             command = [sys.executable, "-m", "ryla_tasks.cli", "worker", "-n", self.name, *options]
+        elif flask_app:
+            flask = [sys.executable, "-m", "flask", "--app", flask_app]
+            command = [*flask, "ryla-worker", "--no-supervise", "-n", self.name, "--without-mingle", *options]
         else:
             command = [
                 sys.executable, "-m", "celery", "-A", app, "worker", "-n", self.name, "-l", "INFO", "--without-mingle",
@@ -158,10 +162,14 @@ class Fleet:
         found: Iterator[bytes] = self.client.scan_iter(pattern, count=1000)
         return found
 
-    def worker(self, *options: str, app: str = "ryla_tasks", supervised: bool = False, **env: str) -> WorkerProcess:
+    def worker(
+        self, *options: str, app: str = "ryla_tasks", supervised: bool = False, flask_app: str = "", **env: str
+    ) -> WorkerProcess:
         """Start a worker process; it is stopped with the fleet at the latest."""
         log = self.folder / f"worker-{len(self._workers)}-{time.monotonic_ns() % 10**9}.log"
-        worker = WorkerProcess(self.env(**env), log, app=app, options=options, supervised=supervised)
+        worker = WorkerProcess(
+            self.env(**env), log, app=app, options=options, supervised=supervised, flask_app=flask_app
+        )
         self._workers.append(worker)
         return worker
 

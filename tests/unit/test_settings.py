@@ -16,6 +16,7 @@ import pytest
 from pydantic import ValidationError
 
 from ryla_tasks.artifacts import open_store
+from ryla_tasks.config import sources
 from ryla_tasks.config.prices import GPU_PRICES, price_per_second
 from ryla_tasks.errors import ConfigurationError
 from ryla_tasks.settings import (
@@ -43,6 +44,8 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     # Other tests may have configured Django in this process; these say themselves when there is one.
     monkeypatch.delitem(sys.modules, "django.conf", raising=False)
+    # The same goes for Flask apps.
+    monkeypatch.setattr(sources, "_flask_configs", [])
     reset_settings()
     yield
     reset_settings()
@@ -101,6 +104,8 @@ def test_importing_needs_no_setting_and_neither_django_nor_celery() -> None:
 def test_order_of_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("RYLA_KEY_PREFIX=dotenv\n")
     assert Settings().key_prefix == "dotenv"
+    sources.take_flask_config({"key_prefix": "flask"})
+    assert Settings().key_prefix == "flask"
     use_django(monkeypatch, KEY_PREFIX="django")
     assert Settings().key_prefix == "django"
     monkeypatch.setenv("RYLA_KEY_PREFIX", "environment")
@@ -161,6 +166,29 @@ def test_a_likely_misspelling_in_the_environment_is_warned_of(
     assert [record.getMessage() for record in caplog.records] == [
         "setting.unknown variable=RYLA_REDIS_ULR source=environment did_you_mean=RYLA_REDIS_URL"
     ]
+
+
+# --- Flask ---
+
+
+def test_a_flask_app_that_is_made_later_is_heard() -> None:
+    assert get_settings().key_prefix == "ryla"
+    sources.take_flask_config({"KEY_PREFIX": "first", "ENDPOINT_IMAGE": "abc"})
+    assert get_settings().key_prefix == "first"
+    assert get_settings() is get_settings()
+    sources.take_flask_config({"KEY_PREFIX": "second"})
+    assert (get_settings().key_prefix, get_settings().endpoints) == ("second", {})
+    assert configure(key_prefix="explicit").key_prefix == "explicit"
+
+
+@pytest.mark.parametrize(
+    ("given", "word"), [({"KEY_PREFIKS": "x"}, "did you mean KEY_PREFIX?"), ([1], "no such setting")]
+)
+def test_a_wrong_name_in_flasks_config_is_an_error(given: Any, word: str) -> None:
+    sources.take_flask_config(given)
+    text = str(error_of())
+    assert "(Flask's app.config['RYLA'])" in text
+    assert word in text
 
 
 # --- Django ---

@@ -81,7 +81,9 @@ def steps(after: str, *, held: bool, clock: Callable[[], float] = time.monotonic
 
     Where the connection may not be `held`, what there is by now is sent, and the browser comes back for the rest.
     """
-    began = spoke = looked = clock()
+    began = spoke = clock()
+    # A short connection has no time to wait for that look.
+    looked = began if held else began - LOOK_S
     watched = -WATCH_AGAIN_S
     yield Send(f"retry: {COME_BACK_MS}\n\n".encode())
     while True:
@@ -101,11 +103,12 @@ def steps(after: str, *, held: bool, clock: Callable[[], float] = time.monotonic
             looked = clock()
             state = yield Look()
             if state == "" or (isinstance(state, State) and state.ended):
-                # Its last events may have come between the read and this look.
+                # Its last events may have come between the read and this look. Where they cannot be read, later.
                 events = yield Read(after)
-                assert not isinstance(events, str)
-                yield Send(b"".join(map(_frame, events or ())) + _last(str(state) or "gone"))
-                return
+                if events is not None:
+                    assert not isinstance(events, str)
+                    yield Send(b"".join(map(_frame, events)) + _last(str(state) or "gone"))
+                    return
         if not held or clock() - began >= LONGEST_S:
             return
         if clock() - spoke >= BEAT_S:

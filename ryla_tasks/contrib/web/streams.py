@@ -22,7 +22,7 @@ from ryla_tasks.contrib.web.bell import Ear, bell_of
 from ryla_tasks.contrib.web.feed import WATCH_S, Answer, Look, Read, Send, Step, Wait, Watch, steps
 from ryla_tasks.errors import JobNotFound, StoreError
 from ryla_tasks.job import Job
-from ryla_tasks.store.events import START, read_events
+from ryla_tasks.store.events import MOST_READ, START, read_events
 from ryla_tasks.tasks.messages import send_poll
 from ryla_tasks.tasks.runtime import runtime_of
 
@@ -131,7 +131,8 @@ def _carry_out(job: Job, step: Step, ear: Ear) -> Answer:
         match step:
             case Read(after):
                 events = list(read_events(store.client, store.prefix, job.id, after=after))
-                ear.caught_up = True
+                # A full answer may not be all: the rest comes before what has been heard meanwhile.
+                ear.caught_up = len(events) < MOST_READ
                 return events
             case Watch():
                 wake_s, target = store.watch(job.id, WATCH_S)
