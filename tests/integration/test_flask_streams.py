@@ -40,7 +40,7 @@ def follow(
     server: Server, job: Job, *, cut_after_s: float = 20, frames: list[Frame] | None = None, most_cuts: int = 0
 ) -> tuple[list[Frame], int]:
     """Follow a job to its end, as a browser does; cut off wherever it is after an event, or so long without one, until
-    there were so many cuts: then the job is cancelled. Frames, and connections made."""
+    there were so many cuts, and some events: then the job is cancelled. Frames, and connections made."""
     frames = [] if frames is None else frames
     last, connections = "", 0
     end = time.monotonic() + 60
@@ -51,7 +51,7 @@ def follow(
             time.sleep(0.05)  # no server there: a browser comes back too
             continue
         connections += 1
-        if connections == most_cuts:
+        if most_cuts and connections > most_cuts and len(frames) > 10:
             job.cancel()
         if stream.status == 204:
             stream.close()
@@ -68,7 +68,7 @@ def follow(
             if cut_after_s < 1:
                 break
         stream.close()
-        if not got and cut_after_s > 1:
+        if not got:
             time.sleep(0.1)
     raise AssertionError(f"no end after {connections} connections")
 
@@ -128,7 +128,11 @@ def test_streams_hold_no_server(server: Server) -> None:
 def test_a_client_that_is_cut_off_50_times_gets_every_event_once(served: Fleet, tmp_path: Path) -> None:
     with Server("gthread", served.env(**QUICK), tmp_path / "log") as server:
         job = slow_job(20.0, 1_000)
+<<<<<<< HEAD
         frames, connections = follow(server, job, cut_after_s=0.15, most_cuts=51)
+=======
+        frames, connections = follow(server, job, cut_after_s=0.05, most_cuts=50)
+>>>>>>> flask
     assert connections > 50
     assert len({frame["data"]["percent"] for frame in frames[:-1]}) > 2, "in the middle of it"
     assert told(frames) == positions(job)

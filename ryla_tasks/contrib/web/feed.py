@@ -18,8 +18,8 @@ from ryla_tasks.store.events import START, Event
 
 __all__ = ["Answer", "Look", "Read", "Send", "Step", "Wait", "Watch", "position_of", "steps"]
 
-#: Proxies and browsers give up a silent connection after a minute or less; and only a write tells that nobody listens.
-BEAT_S = 10.0
+#: Proxies and browsers give up a silent connection after a minute or less; and only writes tell that nobody listens.
+BEAT_S = 5.0
 
 #: How long one look counts as watching, for the poll planner, and how soon before its end it is renewed.
 WATCH_S, WATCH_AGAIN_S = 15.0, 10.0
