@@ -128,11 +128,7 @@ def test_streams_hold_no_server(server: Server) -> None:
 def test_a_client_that_is_cut_off_50_times_gets_every_event_once(served: Fleet, tmp_path: Path) -> None:
     with Server("gthread", served.env(**QUICK), tmp_path / "log") as server:
         job = slow_job(20.0, 1_000)
-<<<<<<< HEAD
-        frames, connections = follow(server, job, cut_after_s=0.15, most_cuts=51)
-=======
         frames, connections = follow(server, job, cut_after_s=0.05, most_cuts=50)
->>>>>>> flask
     assert connections > 50
     assert len({frame["data"]["percent"] for frame in frames[:-1]}) > 2, "in the middle of it"
     assert told(frames) == positions(job)
