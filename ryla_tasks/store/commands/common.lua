@@ -40,6 +40,8 @@
 --     tomb:ID           string  a job that came without a record of its own is over; kept 30 days
 --     aliases:ID        set     jobs that end as this one does
 --     spend:DAY         hash    micro-dollars spent and reserved on a day: endpoint:E and user:U; kept 40 days
+--     usage:DAY         hash    what was used on a day of UTC, and by whom (see usage.lua); kept 400 days, as is
+--                               usage_users:DAY
 --     starts:TARGET     zset    when a job was sent -> when a worker took it, of those that a worker's start counts for
 --     cells:ID          hash    how the cells of a sheet stand, by name (see cells.lua)
 --     health:TARGET     string  what is known of a target since somebody last waited there (JSON of a `Watch`)
@@ -68,6 +70,8 @@ local P = KEYS[1]
 local pay
 -- Counts an end; in metrics.lua.
 local measure_end
+-- Books an end in the ledger; in usage.lua.
+local use_end
 -- What ends and stops sheets; in cells.lua.
 local cell_over, cancel_sheet, cancel
 
@@ -259,6 +263,7 @@ local function finish(id, from, to, ending, observed, event, out)
   tell(id, event)
   count('ended:' .. to)
   measure_end(id, to, ending)
+  use_end(id, to)
   out[#out + 1] = id
   out[#out + 1] = envelope(id)
   cell_over(id, to, out)
