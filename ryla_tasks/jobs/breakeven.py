@@ -35,7 +35,9 @@ class BreakEven:
     @property
     def even_images(self) -> float | None:
         """The same in images a day, of the kind that was made."""
-        return self.images_a_day * self.even_h / self.run_h if self.even_h and self.run_h and self.images_a_day else None
+        if not (self.even_h and self.run_h and self.images_a_day):
+            return None
+        return self.images_a_day * self.even_h / self.run_h
 
     @property
     def sentence(self) -> str:

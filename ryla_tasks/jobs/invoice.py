@@ -1,12 +1,12 @@
 """Why an invoice differs from our estimate. Pure. Money is US dollars.
 
-What can be told apart: what the invoice names itself (disks, fees), what rounding must have added here, and how much the
-idle time after the attempts can have cost at the most. What is left is not explained, and said to be so.
+What can be told apart: what the invoice names itself (disks, fees), what rounding must have added here, and how much
+the idle time after the attempts can have cost at the most. What is left is not explained, and said to be so.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from ryla_tasks.jobs.money import dollars
 from ryla_tasks.jobs.usage import Usage
@@ -35,9 +35,10 @@ class Difference:
     """The invoice less the estimate, in parts that sum up to it.
 
     `disk` and `fee` are on the invoice alone. `rounding`: an attempt's begun seconds count whole here, a worker's once
-    there. `idle`: workers that wait for another job after their last. `cold`: starts that were estimated and not billed.
-    `assumed`: attempts of unknown cost that were estimated too high. `unknown` is the rest: workers that are always on,
-    starts that no job waited for, jobs that others have sent there; or, below nothing, what is not billed yet.
+    there. `idle`: workers that wait for another job after their last. `cold`: starts that were estimated and not
+    billed. `assumed`: attempts of unknown cost that were estimated too high. `unknown` is the rest: workers that are
+    always on, starts that no job waited for, jobs that others have sent there; or, below nothing, what is not billed
+    yet.
     """
 
     disk: float = 0.0
@@ -50,7 +51,7 @@ class Difference:
 
     @property
     def total(self) -> float:
-        return sum(getattr(self, field.name) for field in fields(self))
+        return self.disk + self.fee + self.rounding + self.idle + self.cold + self.assumed + self.unknown
 
 
 def explained(used: Usage, invoice: Amounts, price_per_s: float | None, idle_timeout_s: float) -> Difference:

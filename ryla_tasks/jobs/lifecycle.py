@@ -135,8 +135,8 @@ class Decision:
     `orphaned` says that the remote job may go on without its job, and has to be cancelled. `withdraw` says that the
     remote job is to be cancelled because its job goes elsewhere, or (False) not any more. `fallback_input` is where,
     among the job's other inputs, the one lies that takes its input's place. `start` is a worker's start that may count
-    in the job's cost; `over` says that the job costs more than it may, and is to be stopped. `ran_ms` is the execution time
-    of all runs of the attempt that ends here, where that is known; `assumed`, that nobody knows what it has cost.
+    in the job's cost; `over` says that the job costs more than it may, and is to be stopped. `ran_ms` is the execution
+    time of all runs of the attempt that ends here, where that is known; `assumed`, that nobody knows what it has cost.
     """
 
     record: JobRecord
@@ -174,7 +174,13 @@ def _reckoned(before: JobRecord, observation: Observation, decision: Decision, n
     found = reckoned(before, observation, decision.record, now)
     if found == Reckoning(before.money):
         return decision
-    return replace(decision, record=decision.record.with_(money=found.money), start=found.start, over=found.over, assumed=found.assumed)
+    return replace(
+        decision,
+        record=decision.record.with_(money=found.money),
+        start=found.start,
+        over=found.over,
+        assumed=found.assumed,
+    )
 
 
 def _decided(record: JobRecord, observation: Observation, now: float, around: Surroundings) -> Decision:

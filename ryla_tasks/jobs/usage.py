@@ -1,7 +1,7 @@
 """What the fleet has used: sums of what the ledger holds, by day, hour, user, kind, endpoint or target. Pure.
 
-The ledger (`commands/usage.lua`) knows hours of UTC. An hour belongs to the day in which it begins, so in a time zone that is
-half an hour beside UTC a day begins and ends half an hour late.
+The ledger (`commands/usage.lua`) knows hours of UTC. An hour belongs to the day in which it begins, so in a time zone
+that is half an hour beside UTC a day begins and ends half an hour late.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from typing import Self
 
 from ryla_tasks.jobs.money import dollars
 
-__all__ = ["NOTHING_USED", "OTHERS", "By", "Row", "Usage", "grouped", "total"]
-
-from enum import StrEnum
+__all__ = ["MEASURES", "NOTHING_USED", "OTHERS", "By", "Row", "Usage", "grouped", "total"]
 
 #: Stands for the users beyond the most that a day keeps apart. No user has this name.
 OTHERS = "\N{HORIZONTAL ELLIPSIS}"
