@@ -39,6 +39,9 @@ def _break_even(target: TargetReport, even: BreakEven) -> str:
     text = f"<h3>{escape(target.target)}</h3><p>{escape(few + even.sentence)}</p>"
     if not even.hour_usd:
         return text
+    marks = [("now", even.run_h, even.serverless_a_day)]
+    if even.even_h is not None and even.even_h <= _DAY_H:
+        marks.append((f"{even.even_h:.1f} h", even.even_h, even.pod_a_day))
     chart = lines(
         f"Cost of a day by hours of runs, {target.target}",
         (
@@ -48,7 +51,7 @@ def _break_even(target: TargetReport, even: BreakEven) -> str:
         money,
         most_x=_DAY_H,
         x_unit=" h",
-        marks=(("now", even.run_h, even.serverless_a_day),),
+        marks=marks,
     )
     return f"{text}{key(('run', 'Serverless'), ('flat', 'A pod that is always on'))}{chart}"
 
@@ -74,7 +77,7 @@ def warm_section(report: Report) -> str:
     chart = (
         f"{key(('run', 'Paid anyway'), ('start', 'More'))}{bars('Cost of a warm worker a day', rows)}" if rows else ""
     )
-    head = ("Target", "A warm worker a day", "Of it more", "Starts saved", "Waiting saved", "An hour less costs")
+    head = ("Target", "A warm worker a day", "More than now", "Starts saved", "Waiting saved", "An hour saved costs")
     return (
         '<h2>A warm worker (workersMin = 1)</h2><p class="faint">What one worker that is always on would cost, and '
         f"save at the most.</p><ul>{''.join(words)}</ul>{chart}{table(head, figures)}"

@@ -12,10 +12,10 @@ from html import escape
 
 __all__ = ["Bar", "bars", "columns", "lines", "nice_top"]
 
-_WIDTH = 720
-_BAR_H, _GAP_H, _LABEL_W, _VALUE_W = 22, 12, 190, 92
+_WIDTH = 860
+_BAR_H, _GAP_H, _LABEL_W, _VALUE_W = 22, 12, 250, 150
 _PLOT_H, _TOP, _BOTTOM, _LEFT, _RIGHT = 180, 14, 26, 64, 12
-_LONGEST_LABEL = 26
+_LONGEST_LABEL = 38
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +98,11 @@ def lines(
 
 
 def nice_top(most: float) -> float:
-    """The end of a scale: the next 1, 2, 2.5, 4, 5 or 10 of a power of ten."""
+    """The end of a scale: the next 1, 2, 2.5, 4, 5, 6, 8 or 10 of a power of ten."""
     if most <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(most))
-    return next(step * power for step in (1, 2, 2.5, 4, 5, 10, 20) if step * power >= most)
+    return next(step * power for step in (1, 2, 2.5, 4, 5, 6, 8, 10, 20) if step * power >= most)
 
 
 def _axis(top: float, unit: Callable[[float], str]) -> list[str]:
@@ -129,4 +129,4 @@ def _short(name: str) -> str:
 
 def _svg(title: str, height: float, drawn: Sequence[str]) -> str:
     head = f'<svg role="img" aria-label="{escape(title)}" viewBox="0 0 {_WIDTH} {height:.0f}">'
-    return f"{head}<title>{escape(title)}</title>{''.join(drawn)}</svg>"
+    return f'<div class="wide">{head}<title>{escape(title)}</title>{"".join(drawn)}</svg></div>'

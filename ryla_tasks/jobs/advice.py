@@ -22,8 +22,9 @@ class Advice:
     """The two sides of `workers.min = 1`, from the history of one target. Money is US dollars, None without a price.
 
     `cost_a_day` is the whole day of the worker, `extra_a_day` that without the seconds of runs and starts that were
-    paid for anyway (None where the history is too short to tell). `cold_starts`, `cold_jobs` and `cold_wait_s` are what it
-    would have saved in `history_s` at the most: a second worker, when there is work for two, starts as cold as before.
+    paid for anyway (None where the history is too short to tell). `cold_starts`, `cold_jobs` and `cold_wait_s` are what
+    it would have saved in `history_s` at the most: a second worker, when there is work for two, starts as cold as
+    before.
     """
 
     jobs: int

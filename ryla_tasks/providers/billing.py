@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from pydantic import SecretStr
 
-from ryla_tasks.errors import MalformedAnswer
+from ryla_tasks.errors import MalformedAnswer, RequestRejected
 from ryla_tasks.jobs.invoice import Amounts
 from ryla_tasks.providers.http import Answer, HttpClient, Timeouts
 from ryla_tasks.providers.repeat import CallRetry, repeat
@@ -63,6 +63,8 @@ class RunPodBilling:
 
         def ask(deadline: float) -> list[Billed]:
             answer = self._http.call("GET", path, deadline=deadline)
+            if answer.status == 404:
+                raise RequestRejected("there are no bills at this address: check runpod_billing_url", http_status=404)
             if not 200 <= answer.status < 300:
                 raise error_of(answer, about_job=False, secrets=[self._key.get_secret_value()])
             return _records(answer)
@@ -84,7 +86,7 @@ def _records(answer: Answer) -> list[Billed]:
         if not isinstance(records, list):
             raise TypeError
         return [_billed(record) for record in records]
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise MalformedAnswer("the answer is not a bill", http_status=answer.status) from None
 
 

@@ -1,4 +1,4 @@
-"""`ryla costs` after a fleet has done all sorts of things: the ledger is what the jobs' accounts are, to the micro-dollar."""
+"""`ryla costs` after a fleet has done all sorts of things: the ledger is the sum of the accounts, to the millionth."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ ENVIRONMENT = {f"RYLA_ENDPOINT_{name.upper()}": json.dumps(one) for name, one in
 
 @pytest.fixture(scope="module")
 def spent(whole_fleet: Fleet) -> Iterator[Fleet]:
-    """A fleet whose jobs have completed, failed, been tried again, left their target, and been stopped; with a worker that
-    was killed and messages that came twice."""
+    """A fleet whose jobs have completed, failed, been tried again, left their target, and been stopped; with a worker
+    that was killed and messages that came twice."""
     fleet, patch = whole_fleet, pytest.MonkeyPatch()
     for name, value in ENVIRONMENT.items():
         patch.setenv(name, value)
@@ -141,7 +141,10 @@ def test_sums_by_whatever_are_the_same(spent: Fleet) -> None:
         asked = users if by is By.USER else rows
         parts = grouped(asked, by, get_settings().tzinfo)
         for measure in ("cost", "images", "attempts", "jobs", "run_ms", "unpriced"):
-            assert sum(getattr(used, measure) for used in parts.values()) == getattr(total(rows), measure), (by, measure)
+            assert sum(getattr(used, measure) for used in parts.values()) == getattr(total(rows), measure), (
+                by,
+                measure,
+            )
     targets = grouped(rows, By.TARGET, get_settings().tzinfo)
     assert set(targets) == {f"runpod:{one}" for one in (*PRICES, "spc", "lora")}
     waited = targets["runpod:echo"]
@@ -276,8 +279,8 @@ def test_the_page_needs_nothing_and_runs_nothing(spent: Fleet, tmp_path: Path) -
         assert opened.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert asked == [page.as_uri()]
     assert headings == [
-        "By user", "Cost by day", "Usage by hour of the day", "Cost by endpoint", "Cold share", "Break-even against a pod",
-        "A warm worker (workersMin = 1)", "RunPod's bill",
+        "By user", "Cost by day", "Usage by hour of the day", "Cost by endpoint", "Cold share",
+        "Break-even against a pod", "A warm worker (workersMin = 1)", "RunPod's bill",
     ]  # fmt: skip
     assert len(charts) >= 6
     assert all(charts)

@@ -1,7 +1,7 @@
 -- Every change that the job store makes in Redis, one named operation each.
 --
--- This file, money.lua, metrics.lua and cells.lua are put before each of them; the other files of this folder hold them, by noun. An operation
--- starts with
+-- This file, usage.lua, money.lua, metrics.lua and cells.lua are put before each of them; the other files of this folder
+-- hold them, by noun. An operation starts with
 --     -- operation: NAME [flags]
 -- and is run by EVALSHA with KEYS[1] = the prefix of all keys. All but `create` run even when Redis has no memory
 -- left (`allow-oom`, `no-writes`): what was accepted must be able to end, and only ends give memory back.
