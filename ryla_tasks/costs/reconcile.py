@@ -90,7 +90,7 @@ def reconcile(
 
 def _bills(settings: Settings, account: str, begins: datetime.datetime, ends: datetime.datetime) -> dict[str, Amounts]:
     timeouts = Timeouts(settings.http_connect_s, settings.http_read_s, settings.http_total_s)
-    client = RunPodBilling(settings.api_key_for(account), settings.runpod_billing_url, timeouts=timeouts)
+    client = RunPodBilling(settings.api_key_for(account), settings.runpod_management_url, timeouts=timeouts)
     sums: defaultdict[str, Amounts] = defaultdict(Amounts)
     try:
         for first, last in _spans(begins, ends):

@@ -64,7 +64,9 @@ class RunPodBilling:
         def ask(deadline: float) -> list[Billed]:
             answer = self._http.call("GET", path, deadline=deadline)
             if answer.status == 404:
-                raise RequestRejected("there are no bills at this address: check runpod_billing_url", http_status=404)
+                raise RequestRejected(
+                    "there are no bills at this address: check runpod_management_url", http_status=404
+                )
             if not 200 <= answer.status < 300:
                 raise error_of(answer, about_job=False, secrets=[self._key.get_secret_value()])
             return _records(answer)

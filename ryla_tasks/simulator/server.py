@@ -149,7 +149,7 @@ class Simulator:
                 return await self._management.endpoint(request, endpoint_id)
             case ["", "v2", *parts] if len(parts) > 1 and parts[1] in _WORKER_OPERATIONS:
                 return await self._worker_api.handle(request, parts)
-            case ["", "v2", "billing", "serverless"]:
+            case ["", "v2", "billing", "serverless"] if "billing" not in self.endpoints:
                 return self._billing.handle(request)
             case ["", "v2", *parts]:
                 return await self._api.handle(request, parts)

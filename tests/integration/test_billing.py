@@ -83,7 +83,7 @@ def test_a_wrong_key_is_told_without_the_key(simulator: RunningSimulator) -> Non
 def test_no_bills_where_there_is_no_such_api(simulator: RunningSimulator) -> None:
     away = RunPodBilling(SecretStr("k"), f"{simulator.url}/simulator", timeouts=Timeouts())
     now = datetime.datetime.now(datetime.UTC)
-    with pytest.raises(RequestRejected, match="check runpod_billing_url"):
+    with pytest.raises(RequestRejected, match="check runpod_management_url"):
         away.serverless(now, now)
 
 
