@@ -24,6 +24,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "retry": ("retry", "retry", "Make jobs again that have ended without a result."),
     "export": ("export", "export", "Write out jobs, with their events, results and files."),
     "endpoints": ("endpoints", "endpoints", "Show the endpoints in the settings, and how they are."),
+    "costs": ("costs", "costs", "Show what jobs have cost, by day, user, kind or endpoint."),
     "workflows": ("workflows", "workflows", "List, show, check, render and import workflow templates."),
     "metrics": ("metrics", "metrics", "Tell Prometheus what the whole fleet does."),
     "alerts": ("alerts", "alerts", "Show the latest alerts, or send a test of them."),

@@ -138,8 +138,8 @@ class Settings(BaseSettings):
     )
     runpod_management_url: HttpUrl = Field(
         default_factory=lambda data: _management_of(data.get("runpod_url", "")),
-        description="Where RunPod's management API, version 2, answers: it says how many workers an endpoint may have. "
-        "Default: https://api.runpod.io/v2, or runpod_url where that is set, as for a simulator.",
+        description="Where RunPod's management API, version 2, answers: it says how many workers an endpoint may have, "
+        "and what was billed. Default: https://api.runpod.io/v2, or runpod_url where that is set, as for a simulator.",
     )
     http_connect_s: float = Field(
         default=5, gt=0, le=30, description="How long a connection to RunPod may take, in seconds."

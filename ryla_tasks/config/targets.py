@@ -109,6 +109,12 @@ class Target(BaseModel):
         description="US dollars for a second of a worker. Default: the list price of `gpu`; without both, jobs have no "
         "cost estimate.",
     )
+    pod_price_per_h: float | None = Field(
+        default=None,
+        gt=0,
+        description="US dollars for an hour of a pod with that GPU, as RunPod's console shows it: `ryla costs` says "
+        "from how much work on such a pod would cost less. Default: that is left out.",
+    )
     bill_cold_start: bool = Field(
         default=True,
         description="Whether the seconds in which a worker starts count in the cost of the job that waited for it. "

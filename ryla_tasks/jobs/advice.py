@@ -21,9 +21,10 @@ _ENOUGH_S = DAY_S
 class Advice:
     """The two sides of `workers.min = 1`, from the history of one target. Money is US dollars, None without a price.
 
-    `cost_a_day` is the whole day of the worker, `extra_a_day` that without the seconds of runs that are paid for
-    anyway (None where the history is too short to tell). `cold_starts`, `cold_jobs` and `cold_wait_s` are what it
-    would have saved in `history_s` at the most: a second worker, when there is work for two, starts as cold as before.
+    `cost_a_day` is the whole day of the worker, `extra_a_day` that without the seconds of runs and starts that were
+    paid for anyway (None where the history is too short to tell). `cold_starts`, `cold_jobs` and `cold_wait_s` are what
+    it would have saved in `history_s` at the most: a second worker, when there is work for two, starts as cold as
+    before.
     """
 
     jobs: int
@@ -86,15 +87,16 @@ class Advice:
         }
 
 
-def advise(stats: EndpointStats, price_per_s: float | None, now: float) -> Advice:
-    """Weigh a warm worker. The history reaches from its first job to `now`: quiet hours are part of it."""
+def advise(stats: EndpointStats, price_per_s: float | None, now: float, *, started_s: float = 0.0) -> Advice:
+    """Weigh a warm worker. The history reaches from its first job to `now`: quiet hours are part of it. `started_s` are
+    the seconds of workers' starts that were paid for, where that is known: they would be saved."""
     history_s = max(0.0, now - stats.since) if stats.jobs else 0.0
     enough = stats.jobs >= _ENOUGH_JOBS and history_s >= _ENOUGH_S
     cost = price_per_s * DAY_S if price_per_s else None
     extra = None
     if cost is not None and price_per_s and enough:
         # Workers that are always on cost the same a second; RunPod bills a run in either case.
-        extra = max(0.0, cost - stats.run.total / history_s * DAY_S * price_per_s)
+        extra = max(0.0, cost - (stats.run.total + started_s) / history_s * DAY_S * price_per_s)
     return Advice(
         jobs=stats.jobs,
         history_s=history_s,

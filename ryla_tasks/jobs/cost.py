@@ -14,13 +14,13 @@ from typing import Any
 
 from ryla_tasks.jobs.money import Money, dollars, micro, seconds_cost
 from ryla_tasks.jobs.observation import Collected, NotAccepted, Observation, OutcomeUnknown, Seen, StillUnknown
-from ryla_tasks.jobs.record import JobRecord
+from ryla_tasks.jobs.record import JobRecord, Observed
 from ryla_tasks.jobs.remote import RemoteJob, RemoteStatus
 from ryla_tasks.jobs.runs import known, spent_ms
 from ryla_tasks.jobs.states import POLLED, State
 from ryla_tasks.jobs.stats import SHORTEST_COLD_S
 
-__all__ = ["ColdStart", "Reckoning", "estimate", "expecting", "is_unaffordable", "reckoned", "so_far"]
+__all__ = ["ColdStart", "Reckoning", "estimate", "expecting", "is_unaffordable", "ran_ms", "reckoned", "so_far"]
 
 #: States of a job at the cloud that no worker has taken yet.
 _AT_REST = frozenset({State.WAITING, State.STARTING})
@@ -41,11 +41,12 @@ class ColdStart:
 @dataclass(frozen=True, slots=True)
 class Reckoning:
     """What an observation makes of a job's money. `start` is one that may count for it; `over`: it costs more than it
-    may, and has to be stopped."""
+    may, and has to be stopped; `assumed`: nobody knows what the attempt that is over has cost."""
 
     money: Money
     start: ColdStart | None = None
     over: bool = False
+    assumed: bool = False
 
 
 def estimate(record: JobRecord, execution_ms: int | None, delay_ms: int | None = None) -> dict[str, Any]:
@@ -112,8 +113,10 @@ def reckoned(before: JobRecord, observation: Observation, after: JobRecord, now:
         return Reckoning(after.money)
     start = _start(before, observation, now)
     if after.state.ended or after.state is State.QUEUED:
-        closed = money.closed(_spent(before, observation, now))
-        return Reckoning(replace(closed, cold_ms=0) if after.state is State.QUEUED else closed, start)
+        spent = _spent(before, observation, now)
+        closed = money.closed(spent)
+        closed = replace(closed, cold_ms=0) if after.state is State.QUEUED else closed
+        return Reckoning(closed, start, assumed=spent is None)
     if after.state not in POLLED:
         return Reckoning(money, start)
     cost = _running(after, now)
@@ -144,24 +147,37 @@ def _spent(before: JobRecord, observation: Observation, now: float) -> int | Non
     match observation:
         case NotAccepted():
             return 0
-        case OutcomeUnknown() | StillUnknown():
-            return None
         case Collected(result):
             usd = (result.get("cost") or {}).get("usd")
             return None if usd is None else max(0, micro(usd) - before.money.paid)
+    run_ms = ran_ms(before, observation, now)
+    return None if run_ms is None else seconds_cost(run_ms, before.money.price_per_s) + before.money.cold_cost
+
+
+def ran_ms(before: JobRecord, observation: Observation, now: float) -> int | None:
+    """The execution time of all runs of the attempt that this observation ends; None where it is not known."""
+    match observation:
+        case NotAccepted():
+            return 0
+        case OutcomeUnknown() | StillUnknown():
+            return None
+        case Collected(result):
+            executed_s = (result.get("timings") or {}).get("executed_s")
+            return None if executed_s is None else before.observed.banked_ms + round(executed_s * 1000)
         case Seen(job):
-            record = before.with_(observed=known(before.observed, job, now))
-            if job.status is not RemoteStatus.CANCELLED and not _has_run(record):
+            observed = known(before.observed, job, now)
+            if job.status is not RemoteStatus.CANCELLED and not _has_run(observed):
                 return None
-            return _attempt(record, spent_ms(record.observed, now))
-    if not _has_run(before) or (before.state is State.COLLECTING and before.observed.execution_ms is None):
+            return observed.banked_ms + spent_ms(observed, now)
+    observed = before.observed
+    if not _has_run(observed) or (before.state is State.COLLECTING and observed.execution_ms is None):
         # It may have run in the meantime; when it was over, nobody has seen.
         return None
-    return _attempt(before, spent_ms(before.observed, before.observed.missing_since or now))
+    return observed.banked_ms + spent_ms(observed, observed.missing_since or now)
 
 
-def _has_run(record: JobRecord) -> bool:
-    return record.observed.execution_ms is not None or record.observed.running_since > 0
+def _has_run(observed: Observed) -> bool:
+    return observed.execution_ms is not None or observed.running_since > 0
 
 
 def _start(before: JobRecord, observation: Observation, now: float) -> ColdStart | None:

@@ -30,7 +30,7 @@ from ryla_tasks.jobs.attempts import MOST_CRASHES, crashes_with, worth_another
 from ryla_tasks.jobs.backoff import retry_delay
 from ryla_tasks.jobs.breaker import Call, Outcome, outcome_of
 from ryla_tasks.jobs.budget import Ceiling, stopped
-from ryla_tasks.jobs.cost import ColdStart, Reckoning, reckoned
+from ryla_tasks.jobs.cost import ColdStart, Reckoning, ran_ms, reckoned
 from ryla_tasks.jobs.ending import described, result_ending
 from ryla_tasks.jobs.failover import is_the_targets, moved, withdrawn
 from ryla_tasks.jobs.falling_back import alternative_for, fallen_back, told_of_the_first
@@ -135,7 +135,8 @@ class Decision:
     `orphaned` says that the remote job may go on without its job, and has to be cancelled. `withdraw` says that the
     remote job is to be cancelled because its job goes elsewhere, or (False) not any more. `fallback_input` is where,
     among the job's other inputs, the one lies that takes its input's place. `start` is a worker's start that may count
-    in the job's cost; `over` says that the job costs more than it may, and is to be stopped.
+    in the job's cost; `over` says that the job costs more than it may, and is to be stopped. `ran_ms` is the execution
+    time of all runs of the attempt that ends here, where that is known; `assumed`, that nobody knows what it has cost.
     """
 
     record: JobRecord
@@ -149,6 +150,8 @@ class Decision:
     fallback_input: int | None = None
     start: ColdStart | None = None
     over: bool = False
+    ran_ms: int | None = None
+    assumed: bool = False
 
 
 def advance(record: JobRecord, observation: Observation, now: float, around: Surroundings) -> Decision:
@@ -161,6 +164,8 @@ def advance(record: JobRecord, observation: Observation, now: float, around: Sur
     decision = _decided(record, observation, now, around)
     outcome = Outcome(Call.WAIT, bad=True) if decision.withdraw else outcome_of(observation)
     decision = decision if outcome is None else replace(decision, outcome=outcome)
+    if decision.record.state.ended or decision.record.state is State.QUEUED:
+        decision = replace(decision, ran_ms=ran_ms(record, observation, now))
     return _reckoned(record, observation, decision, now) if record.money.is_kept else decision
 
 
@@ -169,7 +174,13 @@ def _reckoned(before: JobRecord, observation: Observation, decision: Decision, n
     found = reckoned(before, observation, decision.record, now)
     if found == Reckoning(before.money):
         return decision
-    return replace(decision, record=decision.record.with_(money=found.money), start=found.start, over=found.over)
+    return replace(
+        decision,
+        record=decision.record.with_(money=found.money),
+        start=found.start,
+        over=found.over,
+        assumed=found.assumed,
+    )
 
 
 def _decided(record: JobRecord, observation: Observation, now: float, around: Surroundings) -> Decision:

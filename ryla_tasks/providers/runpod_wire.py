@@ -34,6 +34,7 @@ from ryla_tasks.providers.http import Answer
 
 __all__ = [
     "Chunks",
+    "answered_object",
     "encode_run",
     "error_of",
     "parse_chunks",
@@ -99,7 +100,7 @@ def _policy(policy: Policy) -> dict[str, Any]:
 
 def parse_submitted(answer: Answer) -> Submitted:
     """The answer to /run. Without an id it is a `MalformedAnswer`: nobody could ever ask for the job."""
-    data = _object(answer)
+    data = answered_object(answer)
     remote_id = _text(data.get("id"))
     if not remote_id:
         raise MalformedAnswer("RunPod took the job without giving its id", http_status=answer.status)
@@ -110,7 +111,7 @@ def parse_job(answer: Answer, remote_id: str) -> RemoteJob:
     """The answer to /status, /cancel and /retry. Neither id nor status in it makes it a `MalformedAnswer`."""
     if answer.truncated:
         return RemoteJob(remote_id=remote_id, status=RemoteStatus.OTHER, truncated=True)
-    data = _object(answer)
+    data = answered_object(answer)
     answered_id = _text(data.get("id"))
     status, raw_status = _status(data)
     if not answered_id and not raw_status:
@@ -130,7 +131,7 @@ def parse_job(answer: Answer, remote_id: str) -> RemoteJob:
 
 def parse_health(answer: Answer) -> EndpointHealth:
     """The answer to /health. Counts with names not known here are kept."""
-    data = _object(answer)
+    data = answered_object(answer)
     jobs, workers = data.get("jobs"), data.get("workers")
     if not isinstance(jobs, dict) and not isinstance(workers, dict):
         raise MalformedAnswer("the answer has no counts of jobs or workers", http_status=answer.status)
@@ -139,7 +140,7 @@ def parse_health(answer: Answer) -> EndpointHealth:
 
 def parse_purged(answer: Answer) -> int:
     """The answer to /purge-queue: how many jobs were removed."""
-    removed = _whole(_object(answer).get("removed"))
+    removed = _whole(answered_object(answer).get("removed"))
     if removed is None:
         raise MalformedAnswer("the answer does not say how many jobs were removed", http_status=answer.status)
     return removed
@@ -147,7 +148,7 @@ def parse_purged(answer: Answer) -> int:
 
 def parse_chunks(answer: Answer) -> Chunks:
     """The answer to /stream: `{"status": ..., "stream": [{"output": ...}]}`."""
-    data = _object(answer)
+    data = answered_object(answer)
     status, raw_status = _status(data)
     entries = data.get("stream")
     if not raw_status and not isinstance(entries, list):
@@ -224,7 +225,8 @@ def _seconds_until(http_date: str, now: datetime) -> float:
     return (then - now).total_seconds()
 
 
-def _object(answer: Answer) -> dict[str, Any]:
+def answered_object(answer: Answer) -> dict[str, Any]:
+    """An answer that must be a JSON object."""
     if answer.truncated:
         raise MalformedAnswer("the answer is too large to be one", http_status=answer.status)
     try:

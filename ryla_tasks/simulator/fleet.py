@@ -64,6 +64,7 @@ class Fleet:
         self._standby: OrderedDict[str, GpuWorker] = OrderedDict()
         self._counts = dict.fromkeys(WorkerState, 0)
         self._billed_s = 0
+        self._billed: list[tuple[float, float, int]] = []
 
     @property
     def alive(self) -> int:
@@ -90,6 +91,11 @@ class Fleet:
         """Start to stop of every worker, each rounded up, idle time-out included (RunPod docs, pricing)."""
         live = (worker.billed_from for worker in self._workers.values() if worker.billed_from is not None)
         return self._billed_s + sum(now - start for start in live)
+
+    def bills(self, now: float) -> list[tuple[float, float, float]]:
+        """What `billed_seconds` is the sum of: from when to when, and how many seconds are billed for it."""
+        live = [(one.billed_from, now) for one in self._workers.values() if one.billed_from is not None]
+        return [*self._billed, *((begins, ends, ends - begins) for begins, ends in live)]
 
     def start(self, how_many: int, now: float) -> None:
         """Ask for so many more workers; those that were scaled down but kept come back first."""
@@ -212,5 +218,7 @@ class Fleet:
         if billed and worker.billed_from is None:
             worker.billed_from = now
         elif not billed and worker.billed_from is not None:
-            self._billed_s += ceil(now - worker.billed_from)
+            seconds = ceil(now - worker.billed_from)
+            self._billed_s += seconds
+            self._billed.append((worker.billed_from, now, seconds))
             worker.billed_from = None

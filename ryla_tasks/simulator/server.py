@@ -9,6 +9,7 @@ from aiohttp import web
 
 from ..errors import ConfigurationError
 from .api import RunPodApi
+from .billing import BillingApi
 from .clock import Clock
 from .config import EndpointConfig, SimulatorConfig
 from .control import ControlApi
@@ -70,6 +71,7 @@ class Simulator:
         self._api = RunPodApi(self.clock, self.endpoints, self.config.keys)
         self._worker_api = WorkerApi(self.clock, self.endpoints, self.config.keys)
         self._management = ManagementApi(self.endpoints, self.config.keys)
+        self._billing = BillingApi(self.clock, self.endpoints, self.config.keys)
         self._control = ControlApi(self)
         try:
             if self._programme is not None:
@@ -147,6 +149,8 @@ class Simulator:
                 return await self._management.endpoint(request, endpoint_id)
             case ["", "v2", *parts] if len(parts) > 1 and parts[1] in _WORKER_OPERATIONS:
                 return await self._worker_api.handle(request, parts)
+            case ["", "v2", "billing", "serverless"] if "billing" not in self.endpoints:
+                return self._billing.handle(request)
             case ["", "v2", *parts]:
                 return await self._api.handle(request, parts)
             case ["", "simulator", *parts]:

@@ -80,6 +80,7 @@ def _orders(before: JobRecord, decision: Decision) -> dict[str, Any]:
     # A sheet has been at no target.
     if sample is not None and before.target:
         orders["sample"] = [before.target, sample.to_json(), before.spec.kind, before.spec.endpoint]
+        orders["used"] = _used(decision)
     if decision.outcome is not None:
         orders["outcome"] = [before.target, str(decision.outcome.call), int(decision.outcome.bad)]
     if decision.orphaned:
@@ -104,9 +105,18 @@ def _money(before: JobRecord, decision: Decision, budgets: Budgets) -> dict[str,
         changes["start"] = {"target": before.target, "sent": sent, "began": began, "ms": start.ms, "cost": start.cost}
     if after.state.ended or after.state is State.QUEUED:
         changes["spent"] = after.money.paid - before.money.paid
+        if decision.assumed:
+            changes["assumed"] = True
     elif after.money.reserved > before.money.reserved:
         changes["reserve"] = after.money.reserved
     return {"money": changes | budgets.over(before.spec)} if changes else {}
+
+
+def _used(decision: Decision) -> dict[str, int]:
+    """What the attempt that ends here has used, for the ledger."""
+    artifacts = ((decision.record.ending or {}).get("result") or {}).get("artifacts") or ()
+    used = {"images": sum(one["content_type"].startswith("image/") for one in artifacts)}
+    return used if decision.ran_ms is None else {**used, "run_ms": decision.ran_ms}
 
 
 def _place(record: JobRecord, step: Step) -> str:

@@ -20,7 +20,7 @@ __all__ = ["Scripts", "operations"]
 
 _HEADER = re.compile(r"^-- operation: (?P<name>\w+)(?P<flags>[\w -]*)$", re.MULTILINE)
 #: Put before each operation, in this order.
-_PRELUDES = ("common.lua", "money.lua", "metrics.lua", "cells.lua")
+_PRELUDES = ("common.lua", "usage.lua", "money.lua", "metrics.lua", "cells.lua")
 
 
 @cache

@@ -1,7 +1,7 @@
 -- Every change that the job store makes in Redis, one named operation each.
 --
--- This file, money.lua, metrics.lua and cells.lua are put before each of them; the other files of this folder hold them, by noun. An operation
--- starts with
+-- This file, usage.lua, money.lua, metrics.lua and cells.lua are put before each of them; the other files of this folder
+-- hold them, by noun. An operation starts with
 --     -- operation: NAME [flags]
 -- and is run by EVALSHA with KEYS[1] = the prefix of all keys. All but `create` run even when Redis has no memory
 -- left (`allow-oom`, `no-writes`): what was accepted must be able to end, and only ends give memory back.
@@ -40,6 +40,8 @@
 --     tomb:ID           string  a job that came without a record of its own is over; kept 30 days
 --     aliases:ID        set     jobs that end as this one does
 --     spend:DAY         hash    micro-dollars spent and reserved on a day: endpoint:E and user:U; kept 40 days
+--     usage:DAY         hash    what was used on a day of UTC, and by whom (see usage.lua); kept 400 days, as is
+--                               usage_users:DAY
 --     starts:TARGET     zset    when a job was sent -> when a worker took it, of those that a worker's start counts for
 --     cells:ID          hash    how the cells of a sheet stand, by name (see cells.lua)
 --     health:TARGET     string  what is known of a target since somebody last waited there (JSON of a `Watch`)
@@ -68,6 +70,8 @@ local P = KEYS[1]
 local pay
 -- Counts an end; in metrics.lua.
 local measure_end
+-- Books an end in the ledger; in usage.lua.
+local use_end
 -- What ends and stops sheets; in cells.lua.
 local cell_over, cancel_sheet, cancel
 
@@ -259,6 +263,7 @@ local function finish(id, from, to, ending, observed, event, out)
   tell(id, event)
   count('ended:' .. to)
   measure_end(id, to, ending)
+  use_end(id, to)
   out[#out + 1] = id
   out[#out + 1] = envelope(id)
   cell_over(id, to, out)

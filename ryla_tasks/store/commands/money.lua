@@ -21,12 +21,16 @@ local function spend(day, endpoint, user, amount)
 end
 
 -- An attempt is over, or was never sent: what it has reserved becomes what it has `cost`. Where that is not known it is
--- taken to have cost all of it.
-pay = function(id, cost)
+-- taken to have cost all of it, as it is where that is only `assumed` here.
+pay = function(id, cost, assumed)
   local job = key('job', id)
-  local f = redis.call('HMGET', job, 'reserved', 'day', 'endpoint', 'user')
+  local f = redis.call('HMGET', job, 'reserved', 'day', 'endpoint', 'user', 'kind', 'target', 'cold_ms', 'price')
   if not f[1] then return end
+  assumed = assumed or not cost
   cost = cost or tonumber(f[1])
+  local owner = {f[5], f[3], f[6], f[4]}
+  use_money(owner, cost, assumed)
+  if not assumed then use_start(owner, tonumber(f[7] or '') or 0, f[8], cost) end
   redis.call('HDEL', job, 'reserved')
   redis.call('HINCRBY', job, 'paid', int(cost))
   return spend(f[2], f[3], f[4] or '', cost - f[1])
@@ -48,6 +52,7 @@ local function reopen(id)
   redis.call('HINCRBY', job, 'paid', int(0 - assumed))
   redis.call('HSET', job, 'reserved', assumed)
   redis.call('HDEL', job, 'assumed')
+  use_money(whose(id), 0 - assumed, true)
 end
 
 -- What a queued job is expected to cost; or nil, the ceiling that this would break, where that is, what was spent
@@ -104,8 +109,8 @@ local function counts_start(start)
   return true
 end
 
--- Carry out what a settle says of a job's money. m = {start?, spent?, reserve?, endpoint?, user?}: a worker's start that
--- it waited for, what its attempt has cost, or what it reserves from now on; and the daily budgets over it, in whose
+-- Carry out what a settle says of a job's money. m = {start?, spent?, assumed?, reserve?, endpoint?, user?}: a worker's start
+-- that it waited for, what its attempt has cost (`assumed`: nobody knows), or what it reserves from now on; and the daily budgets over it, in whose
 -- presence `told` gets {id, ceiling broken by the growth or '', endpoint, day, spent by the endpoint, by the user}.
 local function reckon(id, m, told)
   local more, day, by_endpoint, by_user = 0, nil, nil, nil
@@ -114,7 +119,7 @@ local function reckon(id, m, told)
     more = m.start.cost
   end
   if m.spent then
-    day, by_endpoint, by_user = pay(id, m.spent + more)
+    day, by_endpoint, by_user = pay(id, m.spent + more, m.assumed)
   elseif m.reserve then
     day, by_endpoint, by_user = grow(id, m.reserve)
   end

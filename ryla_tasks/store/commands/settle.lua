@@ -10,7 +10,8 @@
 -- `taken` are all fallbacks so far. Where the new one is another input, `input` is its place among the job's other inputs,
 -- and `spec` and `only` go with it.
 -- `message` asks for the job's envelope, to send the message of its next step; `sample` is a target and what to add to
--- its history, then the job's kind and endpoint; `outcome` is a target, a call and 1 where it went wrong, for the target's breaker; `money` is for
+-- its history, then the job's kind and endpoint; `used` is what of it the ledger wants besides; `outcome` is a target, a
+-- call and 1 where it went wrong, for the target's breaker; `money` is for
 -- `reckon`; `cell` is the sheet and the name of a cell, and its percentage.
 local a = cjson.decode(ARGV[1])
 
@@ -53,6 +54,7 @@ for i, item in ipairs(a.items) do
       redis.call('LPUSH', stats, item.sample[2])
       redis.call('LTRIM', stats, 0, SAMPLES_KEPT - 1)
       measure_attempt(unpack(item.sample))
+      use_attempt(id, item.sample[2], item.used)
     end
     if item.outcome then open = math.max(open, note_outcome(item.outcome[1], item.outcome[2], item.outcome[3], id)) end
     if item.money then reckon(id, item.money, told) end
