@@ -40,6 +40,7 @@ _FAILED = (State.FAILED, State.TIMED_OUT, State.EXPIRED)
 @click.option("--yes", is_flag=True, help=f"Do not ask before making more than {_FEW}.")
 @click.option("--again", is_flag=True, help="Also what has been made again before.")
 @click.option("--even-unknown", is_flag=True, help="Also where a GPU may have taken the ended job: may pay twice.")
+@click.option("--app", "-A", help="Your own Celery app, with ryla_tasks installed: needed for jobs of your own tasks.")
 @json_option
 def retry(
     job_id: str | None,
@@ -54,6 +55,7 @@ def retry(
     yes: bool,
     again: bool,
     even_unknown: bool,
+    app: str | None,
     as_json: bool,
 ) -> None:
     """Make the job ID again, or with --failed all that fit: new jobs with the same task, input, user and priority.
@@ -65,6 +67,8 @@ def retry(
     narrowed = any(one is not None for one in (kind, endpoint, user_id, code, since))
     if (job_id is None) != failed or (narrowed and not failed):
         raise click.UsageError("Give an ID alone, or --failed with --kind, --endpoint, --user, --code, --since.")
+    if app is not None:
+        _load(app)
     again_with = {"again": again, "may_pay_twice": even_unknown}
     if job_id is not None and not dry_run:
         _report([_make(job_id, again_with)], as_json=as_json)
@@ -80,6 +84,16 @@ def retry(
         made = {row.job_id: _made(row.job_id, again_with) for row in ready}
         rows = [made.get(row.job_id, row) for row in rows]
     _report(rows, as_json=as_json, more=more, dry_run=dry_run)
+
+
+def _load(app: str) -> None:
+    """Import an app of the user's own; `install` has made it the one that jobs go through."""
+    from celery.app.utils import find_app
+
+    try:
+        find_app(app)
+    except (ImportError, AttributeError) as error:
+        raise click.BadParameter(str(error), param_hint="--app") from error
 
 
 @dataclass(frozen=True, slots=True)

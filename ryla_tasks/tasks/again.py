@@ -89,7 +89,7 @@ def _problem(app: Celery, kept: Kept) -> str:
     if kept.input_json is None:
         return "has no input any more: it was larger than RYLA_KEEP_INPUT_BYTES, or older than that setting"
     if spec.task not in app.tasks:
-        return f"is of the task {spec.task}, which this Celery app does not know: use the app that defines it"
+        return f"is of the task {spec.task}, which this Celery app does not know: use the app that defines it (--app)"
     return ""
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -219,3 +222,21 @@ def test_many_are_asked_about(served: Fleet) -> None:
     assert "Aborted" in ryla("--failed", said="n\n", code=Exit.FAILED).output
     assert "6 made again" in ryla("--failed", said="y\n").output
     assert "6 made before" in ryla("--failed", "--yes").output
+
+
+def test_a_job_of_a_task_of_ones_own_needs_its_app(served: Fleet) -> None:
+    """In processes of their own: here the task is known as soon as a test has imported it."""
+    job = ended(FAILING)
+    served.client.hset(
+        f"ryla:job:{job.id}", "spec", dataclasses.replace(job.record.spec, task="fallback.upscale").to_json()
+    )
+    command = [sys.executable, "-m", "ryla_tasks.cli", "retry", job.id]
+    told = subprocess.run(command, env=served.env(), capture_output=True, text=True, timeout=60)
+    assert told.returncode == Exit.USAGE
+    assert "(--app)" in told.stderr
+    app = ["--app", "tests.support.fallback_app"]
+    made = subprocess.run([*command, *app], env=served.env(), capture_output=True, text=True, timeout=60)
+    assert made.returncode == 0, made.stderr
+    assert Job(made.stdout.split()[-1]).record.spec.task == "fallback.upscale"
+    wrong = subprocess.run([*command, "--app", "no.such"], env=served.env(), capture_output=True, text=True, timeout=60)
+    assert wrong.returncode == Exit.CONFIGURATION
