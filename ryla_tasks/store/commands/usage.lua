@@ -3,14 +3,14 @@
 -- Both hashes are of a day (its number in UTC) and hold whole numbers, by the hour in which something ended:
 --     usage:DAY        "HOUR MEASURE KIND ENDPOINT TARGET"; the target is empty for a job that was never sent
 --     usage_users:DAY  "HOUR MEASURE =USER", and "HOUR MEASURE *" for the users beyond the most that are kept apart
--- Measures: of jobs `completed`, `failed`, `cancelled`, `timed_out`, `expired`; of attempts at the cloud `attempts`, `run_ms`,
--- `waited_ms`, `cold` and `cold_ms` (those that waited for a worker's start, and for how long), `images`, and `unpriced` and
--- `unpriced_ms` (those at a target without a price); in micro-dollars `cost`, and as parts of it `start_cost` (with
--- `starts` and `start_ms`: each start that somebody waited for, once), `lora_cost` (trainings) and `assumed` (what nobody
--- knows).
+-- Measures: of jobs `completed`, `failed`, `cancelled`, `timed_out`, `expired`; of attempts at the cloud `attempts`,
+-- `run_ms`, `waited_ms`, `cold` and `cold_ms` (those that waited for a worker's start, and for how long), `images`,
+-- and `unpriced` and `unpriced_ms` (those at a target without a price); in micro-dollars `cost`, and as parts of it
+-- `start_cost` (with `starts` and `start_ms`: each start that somebody waited for, once), `lora_cost` (trainings)
+-- and `assumed` (what nobody knows).
 --
--- It is written in the very script that ends an attempt or a job, behind its fence, so that what comes twice counts once.
--- `cost` is written where the account of a job is, and is always the sum of what all jobs have `paid`.
+-- It is written in the very script that ends an attempt or a job, behind its fence, so that what comes twice counts
+-- once. `cost` is written where the account of a job is, and is always the sum of what all jobs have `paid`.
 
 local USAGE_KEPT_S = 34560000
 -- So many fields of users are kept for a day: some ten thousand users.
@@ -41,7 +41,9 @@ local function use(whose, measure, n)
   end
 end
 
-local function whose(id) return redis.call('HMGET', key('job', id), 'kind', 'endpoint', 'target', 'user', 'reserved') end
+local function whose(id)
+  return redis.call('HMGET', key('job', id), 'kind', 'endpoint', 'target', 'user', 'reserved')
+end
 
 -- A job is over. Aliases end with another job, and what sheets use is that of their cells.
 use_end = function(id, to)
@@ -49,8 +51,8 @@ use_end = function(id, to)
   if not f[5] and not f[6] then use(f, to, 1) end
 end
 
--- An attempt at the cloud is over, before its account is closed. `sample` is a `Sample` as JSON, `used` has the run_ms of all
--- its runs, where that is known, and its images.
+-- An attempt at the cloud is over, before its account is closed. `sample` is a `Sample` as JSON, `used` has the
+-- run_ms of all its runs, where that is known, and its images.
 local function use_attempt(id, sample, used)
   local f, s = whose(id), cjson.decode(sample)
   local cold, waited_ms = s[3] == 1, s[4] ~= cjson.null and math.floor(s[4] * 1000 + 0.5) or nil
