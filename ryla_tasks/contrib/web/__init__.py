@@ -21,7 +21,7 @@ from ryla_tasks.contrib.web.rules import OPTIONS, TASKS, Rules
 from ryla_tasks.contrib.web.streams import HEADERS, afollow, follow, is_over
 from ryla_tasks.contrib.web.uploads import store_upload
 from ryla_tasks.contrib.web.visitor import Visitor, job_of, visitor_of
-from ryla_tasks.contrib.web.wishes import enqueue, read_body
+from ryla_tasks.contrib.web.wishes import Wish, enqueue, read_body, read_wish
 
 __all__ = [
     "HEADERS",
@@ -31,6 +31,7 @@ __all__ = [
     "Reply",
     "Rules",
     "Visitor",
+    "Wish",
     "afollow",
     "enqueue",
     "find_file",
@@ -40,6 +41,7 @@ __all__ = [
     "job_of",
     "jobs_document",
     "read_body",
+    "read_wish",
     "reply_to",
     "store_upload",
     "visitor_of",
