@@ -83,8 +83,8 @@ def _celery(**_more: Any) -> list[CheckMessage]:
         return []
     hint = (
         "ryla_tasks keeps jobs in the database of the result backend, and writes a job's record and its progress in "
-        "one step. Set CELERY_RESULT_BACKEND = 'redis://...' (django-db, the cache and RPC cannot do that), or leave out "
-        "RYLA_WEB['CELERY']: jobs then have a Celery app of their own, beside the project's."
+        "one step. Set CELERY_RESULT_BACKEND = 'redis://...' (django-db, the cache and RPC cannot do that), or leave "
+        "out RYLA_WEB['CELERY']: jobs then have a Celery app of their own, beside the project's."
     )
     try:
         web_settings()

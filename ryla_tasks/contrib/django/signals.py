@@ -20,9 +20,10 @@ from ryla_tasks.jobs.record import JobRecord
 __all__ = ["connect", "job_accepted", "job_ended"]
 
 #: A job that a browser asked for is about to be accepted, with `job` (a `Job`), `visitor` and `wish` (a `Wish`). Sent
-#: in the web process, within the transaction at whose commit the job is enqueued: a row that a receiver writes is there
-#: if and only if the job is to be, and what a receiver raises leaves neither. The job's record is not there yet. A
-#: request that is made again with the same Idempotency-Key has the same job, so a receiver must bear to be called twice.
+#: in the web process, within the transaction at whose commit the job is enqueued: a row that a receiver writes is
+#: there if and only if the job is to be, and what a receiver raises leaves neither. The job's record is not there yet.
+#: A request that is made again with the same Idempotency-Key has the same job, so a receiver must bear to be called
+#: twice.
 job_accepted = Signal()
 
 #: A job has ended, of whatever kind and whoever enqueued it, with `job` and `record` and `Job` as sender. Sent in the

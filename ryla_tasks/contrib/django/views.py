@@ -67,8 +67,8 @@ _YEAR_S = 365 * 86_400
 
 
 def _answered(view: View) -> View:
-    """A view whose errors are JSON, whose answers nobody keeps unless it says so, and which never redirects to a page to
-    sign in at. It runs outside of ATOMIC_REQUESTS: a stream lasts, and `submit` has a transaction of its own."""
+    """A view whose errors are JSON, whose answers nobody keeps unless it says so, and which never redirects to a page
+    to sign in at. It runs outside of ATOMIC_REQUESTS: a stream lasts, and `submit` has a transaction of its own."""
 
     @wraps(view)
     def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-__all__ = ["Command", "run_ryla"]
+__all__ = ["Command", "run_ryla", "show_the_way", "without_django_options"]
 
 #: Commands of `ryla` that start a Celery worker: it has to have the project, or receivers would never hear of an end.
 _WORKER = {"app": "ryla_tasks.contrib.django.worker_app"}
@@ -40,7 +40,7 @@ def run_ryla(arguments: list[str]) -> None:
 
     if not os.environ.get("DJANGO_SETTINGS_MODULE"):
         raise CommandError("DJANGO_SETTINGS_MODULE is not set: workers would not know the project.")
-    _show_the_way()
+    show_the_way()
     cli(args=arguments, prog_name="manage.py ryla", default_map={"worker": _WORKER, "dev": {**_WORKER, "no_web": True}})
 
 
@@ -52,7 +52,7 @@ def without_django_options(arguments: list[str]) -> list[str]:
     return parser.parse_known_args(arguments)[1]
 
 
-def _show_the_way() -> None:
+def show_the_way() -> None:
     """Child processes find the project's modules where this process does, wherever it was started."""
     here = [entry for entry in sys.path[:1] if entry]
     paths = [*here, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
