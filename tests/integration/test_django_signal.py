@@ -48,6 +48,7 @@ def test_a_worker_that_dies_in_between_tells_again_and_the_row_is_one(
     assert mark.exists()
     # As if its lease of three minutes had ended.
     fleet.client.zadd("ryla:due:deliver", {job: 0}, xx=True)
+    fleet.client.zadd("ryla:outbox", {f"deliver|{job}": 0}, xx=True)
     django_site.worker()
     result = ryla_tasks.app.AsyncResult(job)
     result.get(timeout=60)
