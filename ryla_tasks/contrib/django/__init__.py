@@ -24,7 +24,7 @@ try:
 except ImportError as error:
     raise ImportError("ryla_tasks.contrib.django needs Django: pip install 'ryla-tasks[django]'") from error
 
-from ryla_tasks.contrib.django.answers import error_answer
+from ryla_tasks.contrib.django.answers import error_answer, file_answer
 from ryla_tasks.contrib.django.enqueue import enqueue_on_commit, submit
 from ryla_tasks.contrib.django.outbox import Awaited
 from ryla_tasks.contrib.django.signals import job_accepted, job_ended
@@ -37,6 +37,7 @@ __all__ = [
     "Wish",
     "enqueue_on_commit",
     "error_answer",
+    "file_answer",
     "job_accepted",
     "job_ended",
     "submit",

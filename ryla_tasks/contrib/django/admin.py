@@ -150,13 +150,13 @@ class JobAdmin(_Admin):
         words, done = _ACTIONS[name][1], 0
         for job_id in job_ids:
             try:
-                did = bool(getattr(Job.get(job_id), name)())
+                did = getattr(Job.get(job_id), name)()
             except RylaError as error:
                 messages.warning(request, f"{job_id}: {error}")
                 continue
             if did:
                 done += 1
-                self.log_change(request, JobModel(id=job_id), words)
+                self.log_change(request, JobModel(id=job_id), f"{words}: {did.id}" if isinstance(did, Job) else words)
             else:
                 messages.warning(request, _("%s: it is too late, the job is over.") % job_id)
         if done:
@@ -164,9 +164,7 @@ class JobAdmin(_Admin):
 
 
 def _may(request: HttpRequest, action: str) -> bool:
-    """Whether somebody may do this, and it can be done."""
-    permission, _words = _ACTIONS[action]
-    return hasattr(Job, action) and getattr(request.user, "has_perm", lambda _: False)(permission)
+    return bool(request.user.has_perm(_ACTIONS[action][0]))  # type: ignore[union-attr]  # the admin's users have it
 
 
 def _details(job_id: str) -> dict[str, Any]:

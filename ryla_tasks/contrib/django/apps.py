@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
 from ryla_tasks.errors import ConfigurationError
+from ryla_tasks.logs import Log
 
 __all__ = ["RylaConfig"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 class RylaConfig(AppConfig):
@@ -36,4 +35,4 @@ class RylaConfig(AppConfig):
         try:
             web_settings()
         except ConfigurationError as error:
-            logger.critical("ryla_tasks is not set up: %s", error)
+            log.error("web.not_set_up", error=error)

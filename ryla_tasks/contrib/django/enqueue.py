@@ -6,7 +6,6 @@ keeps the job's id, which is known before the commit, and is found again by it (
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -20,12 +19,13 @@ from ryla_tasks.contrib.django.signals import job_accepted
 from ryla_tasks.contrib.web import Visitor, Wish, read_wish
 from ryla_tasks.errors import ConfigurationError, StoreError
 from ryla_tasks.job import Job
+from ryla_tasks.logs import Log
 from ryla_tasks.tasks.base import ServerlessTask
 from ryla_tasks.tasks.enqueue import made_before
 
 __all__ = ["check_wish", "enqueue_on_commit", "submit"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: Makes a job's id of its user and idempotency key, so that a request that is made again means the same row.
 _BY_KEY = uuid.UUID("5f0f7f0e-6d3f-4c27-9d53-7d1b9f1c6a42")
@@ -95,7 +95,7 @@ def _on_commit(wish: Wish, job_id: str, using: str | None) -> tuple[Job, bool]:
         try:
             wish.enqueue(job_id)
         except StoreError as error:
-            logger.error("job.not_enqueued job=%s task=%s error=%s", job_id, wish.task, type(error).__name__)
+            log.error("job.not_enqueued", job_id, task=wish.task, error=type(error).__name__)
             if web_settings().outbox is None:
                 raise
 

@@ -12,7 +12,6 @@ that it helps: a job is made once, by its id.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,10 +24,11 @@ from ryla_tasks.contrib.django.enqueue import check_wish
 from ryla_tasks.contrib.web import Wish
 from ryla_tasks.errors import ConfigurationError, InvalidJob, JobNotFound
 from ryla_tasks.job import Job
+from ryla_tasks.logs import Log
 
 __all__ = ["Awaited", "Outcome", "enqueue_missing", "summary"]
 
-logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,5 +87,5 @@ def _enqueue(one: Awaited) -> Outcome:
         return Outcome(one.job_id, "refused", str(error))
     if job.id != one.job_id:
         return Outcome(one.job_id, "refused", f"its idempotency key stands for the job {job.id}")
-    logger.info("job.enqueued_late job=%s task=%s", one.job_id, one.wish.task)
+    log.info("job.enqueued_late", one.job_id, task=one.wish.task)
     return Outcome(one.job_id, "enqueued")

@@ -1,7 +1,7 @@
 """What a Django project hears of its jobs.
 
     @receiver(job_ended)
-    def save(sender, *, job, record, **_): ...
+    def save(*, job, record, **_): ...
 
 Connect receivers in a module that an `AppConfig.ready` imports, as with any signal.
 """

@@ -15,7 +15,7 @@ replies.py    errors as HTTP answers
 from __future__ import annotations
 
 from ryla_tasks.contrib.web.documents import job_document, jobs_document
-from ryla_tasks.contrib.web.files import JobFile, find_file
+from ryla_tasks.contrib.web.files import JobFile, file_of, find_file
 from ryla_tasks.contrib.web.replies import Reply, reply_to
 from ryla_tasks.contrib.web.rules import OPTIONS, TASKS, Rules
 from ryla_tasks.contrib.web.streams import HEADERS, afollow, follow, is_over
@@ -34,6 +34,7 @@ __all__ = [
     "Wish",
     "afollow",
     "enqueue",
+    "file_of",
     "find_file",
     "follow",
     "is_over",
