@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
+from weakref import WeakSet
 
 from celery import Celery
 from celery.local import Proxy
@@ -57,9 +58,11 @@ def install(host: Celery) -> Celery:
             f"set it to redis://...",
             setting="result_backend",
         )
-    _register(host)
-    add_routes(host)
     with _lock:
+        if host not in _hosts:
+            _hosts.add(host)
+            _register(host)
+            add_routes(host)
         _installed = host
     return host
 
@@ -72,6 +75,7 @@ def current_app() -> Celery:
 _REDIS = ("redis://", "rediss://", "sentinel://", "socket://", "redis+socket://", "unix://")
 _lock = threading.Lock()
 _installed: Celery | None = None
+_hosts: WeakSet[Celery] = WeakSet()
 
 
 def _register(host: Celery) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,9 @@ from ryla_tasks.celery_defaults import celery_defaults
 from ryla_tasks.settings import get_settings, reset_settings
 from ryla_tasks.tasks import runtime
 from tests.support.fleet import ENDPOINTS, Fleet, WorkerProcess
+
+if TYPE_CHECKING:
+    from tests.support.django import Site
 
 #: Endpoints that are polled and tried again as soon as the settings allow.
 QUICK = {
@@ -54,6 +58,14 @@ def fleet(whole_fleet: Fleet) -> Iterator[Fleet]:
 def worker(fleet: Fleet) -> WorkerProcess:
     """One worker process with four slots, ready."""
     return fleet.worker("--concurrency", "4").wait_ready()
+
+
+@pytest.fixture(scope="session")
+def django_site(whole_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A Django project that uses the fleet, with its database."""
+    from tests.support.django import Site
+
+    return Site(whole_fleet, tmp_path_factory.mktemp("django"))
 
 
 @pytest.fixture(scope="module")

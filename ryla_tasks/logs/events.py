@@ -13,6 +13,9 @@ EVENTS: dict[str, str] = {
     "job.expired": "A job was not started in time, and Celery is told.",
     "job.fallback": "A job goes on with another target, model or workflow: `kind`, `source`, `to`, `why`.",
     "job.ran_before": "A message from an app without this package names a job that has run already; nothing is done.",
+    "job.not_enqueued": "A Django transaction has committed, and its job could not be enqueued: its row may be left.",
+    "job.enqueued_late": "A job whose transaction had committed without it was enqueued from the outbox.",
+    "web.not_set_up": "A Django project's settings are wrong: it refuses requests for jobs.",
     # --- submit ---
     "submit.accepted": "The endpoint has taken a job; `orphan` says that the job had gone on without it.",
     "submit.not_accepted": "The endpoint surely has not taken a job; `state` and `in_s` say what follows.",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import redis
+from redis.exceptions import RedisError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from ryla_tasks.errors import JobError, JobNotFound, StoreUnavailable
@@ -95,8 +96,7 @@ class JobStore:
         if job.start_by_s is not None:
             wish["start_by_ms"] = round(job.start_by_s * 1000)
         if spec.idempotency_key:
-            # The length keeps apart what users with a colon in their id could make look alike.
-            idem = f"{len(spec.user_id)}:{spec.user_id}:{spec.idempotency_key}"
+            idem = _idem(spec.user_id, spec.idempotency_key)
             wish |= {"idem": idem, "digest": job.digest, "alias": job.in_canvas}
         if not job.recorded:
             wish["unrecorded"] = True
@@ -411,6 +411,18 @@ class JobStore:
             raise JobNotFound(f"There is no job {job_id}: it was never made, or its record has expired.")
         return decode_record(job_id, fields[0]), int(now) / 1e6
 
+    def made_under(self, user_id: str, idempotency_key: str) -> tuple[str, str] | None:
+        """The digest of the wish and the id of the job that was made under a user's idempotency key, while its record
+        is there."""
+        try:
+            held: Any = self.client.get(f"{self.prefix}:idem:{_idem(user_id, idempotency_key)}")
+            digest, job_id = held.decode().split(" ", 1) if held else ("", "")
+            if not job_id or not self.client.exists(f"{self.prefix}:job:{job_id}"):
+                return None
+        except RedisError as error:
+            raise StoreUnavailable(f"Redis did not answer: {error}") from error
+        return digest, job_id
+
     def delivery(self, job_id: str) -> Delivery:
         """A job's envelope, empty where it is gone."""
         envelope: bytes | None = self._scripts.call("envelope", job_id)
@@ -471,3 +483,9 @@ def _candidate(one: Candidate) -> dict[str, Any]:
 
 def _fence() -> int:
     return secrets.randbelow(999) + 1
+
+
+def _idem(user_id: str, idempotency_key: str) -> str:
+    """The name under which a key is held. The length keeps apart what users with a colon in their id could make look
+    alike."""
+    return f"{len(user_id)}:{user_id}:{idempotency_key}"

@@ -13,7 +13,7 @@ from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.jobs.states import State
 from ryla_tasks.store.codec import RECORD_FIELDS, decode_record
 
-__all__ = ["list_records"]
+__all__ = ["count_states", "list_records"]
 
 _PAGE = 200
 
@@ -29,9 +29,11 @@ def list_records(
     cells: bool = True,
     since: float | None = None,
     until: float | None = None,
+    after: tuple[float, str] | None = None,
 ) -> Iterator[JobRecord]:
     """Records that fit all that is given, newest first, read a page at a time as they are asked for. Without `cells`
-    the cells of sheets are left out. `since` and `until` bound when they were created, in seconds since the epoch.
+    the cells of sheets are left out. `since` and `until` bound when they were created, in seconds since the epoch. With
+    `after`, the time of creation and the id of a job, those that come after it, whether it is still there or not.
 
     Raises `StoreUnavailable`.
     """
@@ -39,7 +41,7 @@ def list_records(
     given = [f"{prefix}:idx:{name}:{value}" for name, value in wanted.items() if value is not None]
     try:
         index = min(given, key=client.zcard) if given else f"{prefix}:idx:all"
-        for ids in _pages(client, index, since, until):
+        for ids in _pages(client, index, since, until, after):
             for record in _load(client, prefix, ids):
                 if (cells or not record.spec.sheet) and _fits(record, user_id, kind, state, endpoint):
                     yield record
@@ -47,11 +49,29 @@ def list_records(
         raise StoreUnavailable(f"Redis did not answer: {error}") from error
 
 
-def _pages(client: redis.Redis, index: str, since: float | None, until: float | None) -> Iterator[list[bytes]]:
+def count_states(client: redis.Redis, prefix: str) -> dict[State, int]:
+    """How many jobs there are in each state, cells of sheets among them. Raises `StoreUnavailable`."""
+    try:
+        with client.pipeline(transaction=False) as pipe:
+            for state in State:
+                pipe.zcard(f"{prefix}:idx:state:{state}")
+            return dict(zip(State, pipe.execute(), strict=True))
+    except RedisError as error:
+        raise StoreUnavailable(f"Redis did not answer: {error}") from error
+
+
+def _pages(
+    client: redis.Redis, index: str, since: float | None, until: float | None, after: tuple[float, str] | None
+) -> Iterator[list[bytes]]:
     """An index from its newest job on. By time, not by rank: jobs come and go between two pages."""
     oldest: float | str = "+inf" if until is None else until * 1e6
     least: float | str = "-inf" if since is None else since * 1e6
     seen: set[bytes] = set()
+    if after is not None:
+        # Of jobs of one moment Redis gives those with the greater id first.
+        oldest, last = round(after[0] * 1_000_000), after[1].encode()
+        same: Any = client.zrange(index, oldest, oldest, byscore=True)
+        seen = {job_id for job_id in same if job_id >= last}
     while True:
         page: Any = client.zrange(
             index,

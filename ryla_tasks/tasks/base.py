@@ -135,8 +135,7 @@ class ServerlessTask(Task[Any, Any]):
             raise InvalidJob(f"task_id: must be text, not {type(task_id).__name__}", field="task_id")
         if self.app.conf.task_always_eager:
             # Bad input is told in the caller, as it is without eager mode.
-            job_options, rest = split_options(merged)
-            self.new_spec(self.plan(*(args or ()), **rest), job_options)
+            self.check(args, merged)
             return super().apply_async(args, merged, task_id=task_id, **options)
         job_id = task_id or uuid()
         try:
@@ -153,6 +152,15 @@ class ServerlessTask(Task[Any, Any]):
             if not is_follower(options):
                 raise
             return fail_follower(self, job_id, options, error)
+
+    def check(self, args: Any = None, kwargs: Mapping[str, Any] | None = None) -> JobSpec:
+        """What `apply_async` would make of these arguments, job options among them; nothing is written, nothing sent.
+
+        Raises `InvalidJob` and `ConfigurationError`, as it does.
+        """
+        job_options, rest = split_options(_words({**(kwargs or {})}))
+        spec, _inputs = self.new_spec(self.plan(*(args or ()), **rest), job_options)
+        return spec
 
     def _adopt(self, args: Any, kwargs: dict[str, Any]) -> Step:
         """Accept a job whose message came without a record. While Redis is away it stays with the broker."""

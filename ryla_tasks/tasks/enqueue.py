@@ -32,7 +32,7 @@ from ryla_tasks.tasks.times import take_times
 if TYPE_CHECKING:
     from ryla_tasks.tasks.base import ServerlessTask
 
-__all__ = ["accept", "accept_spec", "adopt"]
+__all__ = ["accept", "accept_spec", "adopt", "made_before"]
 
 log = Log(__name__)
 
@@ -81,6 +81,29 @@ def accept_spec(
     wish = _Wish(task, spec, inputs, job_id, delay_s, start_by_s, _digest(task, spec, given))
     result = _publish(task, wish, options, given)
     return result if wish.job_id == result.id else task.AsyncResult(wish.job_id)
+
+
+def made_before(task: ServerlessTask, spec: JobSpec, given: tuple[Any, Any]) -> str | None:
+    """The id of the job that stands for this wish already, by its idempotency key.
+
+    Raises `IdempotencyConflict` where the key stands for another wish, and `StoreUnavailable`.
+    """
+    if not spec.idempotency_key:
+        return None
+    held = runtime_of(task.app).store.made_under(spec.user_id, spec.idempotency_key)
+    if held is None:
+        return None
+    digest, job_id = held
+    if digest != _digest(task, spec, given):
+        raise _conflict(spec)
+    return job_id
+
+
+def _conflict(spec: JobSpec) -> IdempotencyConflict:
+    return IdempotencyConflict(
+        f"idempotency_key: {spec.idempotency_key!r} stands for a job with another input; use a new key",
+        field="idempotency_key",
+    )
 
 
 def _check_installed(task: ServerlessTask) -> None:
@@ -181,10 +204,7 @@ class _Wish:
         self.word, self.job_id = created.word, created.job_id
         crashpoint("after_create_before_send")
         if created.word is Creation.CONFLICT:
-            raise IdempotencyConflict(
-                f"idempotency_key: {self.spec.idempotency_key!r} stands for a job with another input; use a new key",
-                field="idempotency_key",
-            )
+            raise _conflict(self.spec)
         if self._is_to_send(new, created):
             self._send(body, publish, send_now)
         for delivery in created.deliveries:

@@ -15,13 +15,13 @@ replies.py    errors as HTTP answers
 from __future__ import annotations
 
 from ryla_tasks.contrib.web.documents import job_document, jobs_document
-from ryla_tasks.contrib.web.files import JobFile, find_file
+from ryla_tasks.contrib.web.files import JobFile, file_of, find_file
 from ryla_tasks.contrib.web.replies import Reply, reply_to
 from ryla_tasks.contrib.web.rules import OPTIONS, TASKS, Rules
 from ryla_tasks.contrib.web.streams import HEADERS, afollow, follow, is_over
 from ryla_tasks.contrib.web.uploads import store_upload
 from ryla_tasks.contrib.web.visitor import Visitor, job_of, visitor_of
-from ryla_tasks.contrib.web.wishes import enqueue, read_body
+from ryla_tasks.contrib.web.wishes import Wish, enqueue, read_body, read_wish
 
 __all__ = [
     "HEADERS",
@@ -31,8 +31,10 @@ __all__ = [
     "Reply",
     "Rules",
     "Visitor",
+    "Wish",
     "afollow",
     "enqueue",
+    "file_of",
     "find_file",
     "follow",
     "is_over",
@@ -40,6 +42,7 @@ __all__ = [
     "job_of",
     "jobs_document",
     "read_body",
+    "read_wish",
     "reply_to",
     "store_upload",
     "visitor_of",

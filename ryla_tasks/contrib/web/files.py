@@ -12,7 +12,7 @@ from ryla_tasks.celery_app import current_app
 from ryla_tasks.job import Job
 from ryla_tasks.tasks.runtime import runtime_of
 
-__all__ = ["JobFile", "SharedFile", "find_file", "shared_file"]
+__all__ = ["JobFile", "SharedFile", "file_of", "find_file", "shared_file"]
 
 #: Types that a browser may show in the page's own origin; anything else is downloaded.
 _SHOWN = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", "video/mp4", "video/webm"})
@@ -51,9 +51,16 @@ def find_file(job: Job, number: int) -> JobFile:
     artifacts = job.artifacts
     if not 0 <= number < len(artifacts):
         raise ArtifactNotFound(f"the job has no file {number}")
-    artifact = artifacts[number]
-    local = isinstance(runtime_of(current_app()).artifacts, LocalStore)
-    return JobFile(artifact, None if local else job.artifact_url(artifact))
+    return file_of(artifacts[number])
+
+
+def file_of(artifact: Artifact) -> JobFile:
+    """An artifact as a file to be sent: of a job whose record is gone, from what an app has kept of it."""
+    runtime = runtime_of(current_app())
+    local = isinstance(runtime.artifacts, LocalStore)
+    return JobFile(
+        artifact, None if local else runtime.artifacts.url(artifact.key, runtime.settings.artifact_url_ttl_s)
+    )
 
 
 @dataclass(frozen=True, slots=True)

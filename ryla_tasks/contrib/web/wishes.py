@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ryla_tasks.celery_app import current_app
@@ -14,7 +15,7 @@ from ryla_tasks.errors import InvalidJob, JobError, JobNotFound, PayloadTooLarge
 from ryla_tasks.job import Job
 from ryla_tasks.tasks.plan import JobOptions
 
-__all__ = ["enqueue", "read_body"]
+__all__ = ["Wish", "enqueue", "read_body", "read_wish"]
 
 #: Arguments that a browser may not give whatever the options: they are for canvases and for whole workflows.
 _INTERNAL = frozenset({"previous", "endpoint", "input"})
@@ -42,14 +43,34 @@ def read_body(body: bytes, content_type: str, rules: Rules) -> dict[str, Any]:
     return said
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A job that is asked for: its task's name in Celery, and its arguments, job options among them. Plain JSON, as far
+    as what it was read from was; with the same `job_id` it may be enqueued again and makes no second job."""
+
+    task: str
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def enqueue(self, job_id: str | None = None) -> Job:
+        """Have the job accepted. Raises what `apply_async` raises."""
+        task = current_app().tasks[self.task]
+        return Job(task.apply_async(args=self.args, kwargs=dict(self.kwargs), task_id=job_id).id)
+
+
 def enqueue(
     visitor: Visitor, said: Mapping[str, Any], rules: Rules, *, idempotency_key: str = "", job_id: str | None = None
 ) -> Job:
-    """Accept the job that a browser asks for: `{"task": "generate_image", "template": ..., "prompt": ...}`.
+    """Accept the job that a browser asks for: `read_wish`, carried out at once. Raises what that does, and what
+    `apply_async` raises."""
+    return read_wish(visitor, said, rules, idempotency_key=idempotency_key).enqueue(job_id)
+
+
+def read_wish(visitor: Visitor, said: Mapping[str, Any], rules: Rules, *, idempotency_key: str = "") -> Wish:
+    """What a browser asks for: `{"task": "generate_image", "template": ..., "prompt": ...}`.
 
     The job is the visitor's. With `previous_job`, the id of a completed one of theirs, it takes that one's result as it
-    would in a chain: an image, or the LoRA of a training. Raises `InvalidJob` naming the field, and what `apply_async`
-    raises.
+    would in a chain: an image, or the LoRA of a training. Raises `InvalidJob` naming the field.
     """
     given = dict(said)
     name, earlier = given.pop("task", None), given.pop("previous_job", None)
@@ -62,8 +83,7 @@ def enqueue(
     if rules.prepare is not None:
         given = rules.prepare(visitor, name, given)
     args = () if earlier is None else (_result(visitor, earlier),)
-    task = current_app().tasks[rules.tasks[name]]
-    return Job(task.apply_async(args=args, kwargs={**given, "user_id": visitor.user_id}, task_id=job_id).id)
+    return Wish(rules.tasks[name], args, {**given, "user_id": visitor.user_id})
 
 
 def _result(visitor: Visitor, earlier: Any) -> dict[str, Any]:

@@ -1,0 +1,10 @@
+"""For servers that speak WSGI."""
+
+from __future__ import annotations
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "studio_site.settings")
+application = get_wsgi_application()

@@ -1,0 +1,1 @@
+"""ryla, ryla_worker, ryla_outbox."""
