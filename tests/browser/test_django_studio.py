@@ -17,6 +17,7 @@ import requests
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from ryla_tasks.embedded.ports import free_port
+from ryla_tasks.simulator import EndpointConfig
 from tests.conftest import QUICK
 from tests.support.browser import launched
 from tests.support.fleet import ENDPOINTS, Fleet, eventually
@@ -228,6 +229,9 @@ def test_cancel(site: Site) -> None:
 
 def test_a_face_is_swapped_and_a_likeness_trained(site: Site, tmp_path: Path) -> None:
     site.fleet.reset(run_s=0.3)
+    site.fleet.endpoint("lora").remove()
+    trainer = EndpointConfig(endpoint_id="lora", program="lora", workers_min=1, cold_start_s=0, run_s=0.5)
+    site.fleet.simulator.add_endpoint(trainer)
     photographs = [tmp_path / f"{n}.png" for n in range(3)]
     for n, path in enumerate(photographs):
         path.write_bytes(picture_bytes(shade=50 * n))
@@ -256,7 +260,7 @@ def test_a_face_is_swapped_and_a_likeness_trained(site: Site, tmp_path: Path) ->
 
 
 def test_the_admin_shows_the_job_and_stops_it(site: Site) -> None:
-    site.fleet.reset(run_s=60, steps=60)
+    site.fleet.reset(run_s=16)
     with site.visitor() as page:
         add(page, "Flo")
         card = shoot(page, "In an office")

@@ -11,7 +11,7 @@ from pathlib import Path
 __all__ = ["ROOT", "examples", "run_tests", "written"]
 
 ROOT = Path(__file__).parents[2]
-_BLOCK = re.compile(r'^```python title="(?P<name>[^"]+)"\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r'^```(?:python|html) title="(?P<name>[^"]+)"\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
 def examples(page: str) -> dict[str, str]:

@@ -69,12 +69,13 @@ def read_page(given: Mapping[str, str]) -> JobPage:
     records = _records(chosen, query, after)
     more, records = len(records) > _MOST, records[:_MOST]
     counts = count_states(runtime.client, runtime.settings.key_prefix)
+    present = tuple(state for state in State if counts[state] or state == chosen["status"])
     kept = {name: value for name, value in chosen.items() if value} | ({"q": query} if query else {})
     now, names = time.time(), user_names(record.spec.user_id for record in records)
     return JobPage(
         [row_of(record, now, names) for record in records],
         [
-            _filter("status", tuple(State), kept, {state: f"{state} ({counts.get(state, 0)})" for state in State}),
+            _filter("status", present, kept, {state: f"{state} ({counts[state]})" for state in present}),
             _filter("kind", _KINDS, kept),
             _filter("endpoint", endpoints, kept),
         ],
