@@ -17,11 +17,9 @@ whoever is not signed in gets 401 and no redirect, as these are answers for a sc
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
-from functools import cache, wraps
-from importlib.resources import files
+from functools import wraps
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
@@ -41,17 +39,21 @@ from ryla_tasks.contrib.django.answers import error_answer, events_answer, file_
 from ryla_tasks.contrib.django.conf import current_visitor, web_settings
 from ryla_tasks.contrib.django.enqueue import submit
 from ryla_tasks.contrib.web import (
+    cells_document,
     find_file,
     job_document,
     job_of,
     jobs_document,
+    jobs_of,
     read_body,
     store_upload,
 )
 from ryla_tasks.contrib.web.documents import Links
 from ryla_tasks.contrib.web.files import shared_file
-from ryla_tasks.errors import InvalidJob, PayloadTooLarge, RylaError, StoreError
-from ryla_tasks.job import Job, list_jobs
+from ryla_tasks.contrib.web.script import cache_control
+from ryla_tasks.contrib.web.script import script as page_script
+from ryla_tasks.errors import PayloadTooLarge, RylaError, StoreError
+from ryla_tasks.job import Job
 from ryla_tasks.tasks.runtime import runtime_of
 from ryla_tasks.webhooks import MOST_BYTES, receive
 
@@ -61,9 +63,6 @@ __all__ = [
 ]  # fmt: skip
 
 View = Callable[..., HttpResponseBase]
-
-_MOST_LISTED = 200
-_YEAR_S = 365 * 86_400
 
 
 def _answered(view: View) -> View:
@@ -113,16 +112,7 @@ def _submit(request: HttpRequest) -> HttpResponseBase:
 
 
 def _list(request: HttpRequest) -> HttpResponseBase:
-    visitor = current_visitor(request)
-    limit = request.GET.get("limit", "50")
-    if not limit.isascii() or not limit.isdigit() or len(limit) > 6:
-        raise InvalidJob("limit: must be a number, 0 or more", field="limit")
-    records = list_jobs(
-        user_id=visitor.user_id,
-        status=request.GET.get("status") or None,
-        kind=request.GET.get("kind") or None,
-        limit=min(int(limit), _MOST_LISTED),
-    )
+    records = jobs_of(current_visitor(request), request.GET)
     return JsonResponse(jobs_document(records, time.time(), _file_url))
 
 
@@ -132,16 +122,7 @@ def show(request: HttpRequest, job_id: str) -> HttpResponseBase:
     job = job_of(current_visitor(request), job_id)
     document = load_document(job)
     if request.GET.get("cells"):
-        document["cells"] = [
-            {
-                "name": cell.name,
-                "status": str(cell.status),
-                "percent": cell.percent,
-                "id": cell.job_id,
-                "error": None if cell.error is None else str(cell.error),
-            }
-            for cell in job.cells
-        ]
+        document["cells"] = cells_document(job.cells)
     return JsonResponse(document)
 
 
@@ -204,10 +185,10 @@ def script(request: HttpRequest) -> HttpResponseBase:
 
 def script_answer(request: HttpRequest) -> HttpResponseBase:
     """The client for pages. With its digest as `?v=` it may be kept for ever."""
-    data, digest = _script()
-    kept = f"max-age={_YEAR_S}, immutable" if request.GET.get("v") == digest else "no-cache"
+    data, digest = page_script()
     headers = {"Content-Type": "text/javascript; charset=utf-8", "X-Content-Type-Options": "nosniff"}
-    whole = HttpResponse(data, headers={**headers, "ETag": f'"{digest}"', "Cache-Control": f"public, {kept}"})
+    kept = {"ETag": f'"{digest}"', "Cache-Control": cache_control(request.GET.get("v"))}
+    whole = HttpResponse(data, headers={**headers, **kept})
     return get_conditional_response(request, etag=f'"{digest}"', response=whole) or whole
 
 
@@ -225,12 +206,6 @@ def webhook(request: HttpRequest, token: str) -> HttpResponseBase:
 
 
 # --- what they share ---
-
-
-@cache
-def _script() -> tuple[bytes, str]:
-    data = (files("ryla_tasks.contrib.web") / "static" / "ryla.js").read_bytes()
-    return data, hashlib.sha256(data).hexdigest()[:16]
 
 
 def load_document(job: Job, file_url: Links | None = None) -> dict[str, Any]:

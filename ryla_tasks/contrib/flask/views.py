@@ -14,10 +14,7 @@ GET  ryla.js                the client for pages
 
 from __future__ import annotations
 
-import hashlib
 import time
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, current_app, jsonify, request, url_for
@@ -30,19 +27,23 @@ from ryla_tasks.contrib.flask.answers import error_answer, file_answer, http_err
 from ryla_tasks.contrib.web import (
     HEADERS,
     Visitor,
+    cells_document,
     find_file,
     follow,
     is_over,
     job_document,
     job_of,
     jobs_document,
+    jobs_of,
     read_body,
     store_upload,
 )
 from ryla_tasks.contrib.web.feed import position_of
 from ryla_tasks.contrib.web.files import shared_file
+from ryla_tasks.contrib.web.script import cache_control
+from ryla_tasks.contrib.web.script import script as page_script
 from ryla_tasks.errors import InvalidJob, RylaError
-from ryla_tasks.job import Job, list_jobs
+from ryla_tasks.job import Job
 from ryla_tasks.tasks.runtime import runtime_of
 from ryla_tasks.webhooks import receive
 
@@ -52,9 +53,6 @@ if TYPE_CHECKING:
 __all__ = ["blueprint"]
 
 blueprint = Blueprint("ryla", __name__)
-
-_MOST_LISTED = 200
-_YEAR_S = 365 * 86_400
 
 
 def _ryla() -> Ryla:
@@ -116,17 +114,7 @@ def submit() -> tuple[Response, int, dict[str, str]]:
 
 @blueprint.get("/jobs")
 def listed() -> Response:
-    visitor = _visitor()
-    limit = request.args.get("limit", "50")
-    if not limit.isascii() or not limit.isdigit() or len(limit) > 6:
-        raise InvalidJob("limit: must be a number, 0 or more", field="limit")
-    records = list_jobs(
-        user_id=visitor.user_id,
-        status=request.args.get("status") or None,
-        kind=request.args.get("kind") or None,
-        limit=min(int(limit), _MOST_LISTED),
-    )
-    return jsonify(jobs_document(records, time.time(), _file_url))
+    return jsonify(jobs_document(jobs_of(_visitor(), request.args), time.time(), _file_url))
 
 
 @blueprint.get("/jobs/<job_id>")
@@ -134,16 +122,7 @@ def show(job_id: str) -> Response:
     job = job_of(_visitor(), job_id)
     document = _document(job)
     if request.args.get("cells"):
-        document["cells"] = [
-            {
-                "name": cell.name,
-                "status": str(cell.status),
-                "percent": cell.percent,
-                "id": cell.job_id,
-                "error": None if cell.error is None else str(cell.error),
-            }
-            for cell in job.cells
-        ]
+        document["cells"] = cells_document(job.cells)
     return jsonify(document)
 
 
@@ -192,13 +171,10 @@ def shared(key: str) -> AnyResponse:
 
 @blueprint.get("/ryla.js")
 def script() -> Response:
-    data, digest = _script()
+    data, digest = page_script()
     answer = Response(data, mimetype="text/javascript")
     answer.set_etag(digest)
-    if request.args.get("v") == digest:
-        answer.headers["Cache-Control"] = f"public, max-age={_YEAR_S}, immutable"
-    else:
-        answer.headers["Cache-Control"] = "public, no-cache"
+    answer.headers["Cache-Control"] = cache_control(request.args.get("v"))
     answer.make_conditional(request)
     return answer
 
@@ -207,7 +183,7 @@ def script() -> Response:
 def _versioned(endpoint: str, values: dict[str, Any]) -> None:
     """`url_for("ryla.script")` is a new address for a new script, so that it may be kept for ever."""
     if endpoint == "ryla.script":
-        values.setdefault("v", _script()[1])
+        values.setdefault("v", page_script()[1])
 
 
 # --- RunPod ---
@@ -219,12 +195,6 @@ def webhook(token: str) -> Response:
 
 
 # --- what they share ---
-
-
-@cache
-def _script() -> tuple[bytes, str]:
-    data = (files("ryla_tasks.contrib.web") / "static" / "ryla.js").read_bytes()
-    return data, hashlib.sha256(data).hexdigest()[:16]
 
 
 def _document(job: Job) -> dict[str, Any]:

@@ -14,13 +14,13 @@ replies.py    errors as HTTP answers
 
 from __future__ import annotations
 
-from ryla_tasks.contrib.web.documents import job_document, jobs_document
+from ryla_tasks.contrib.web.documents import cells_document, job_document, jobs_document
 from ryla_tasks.contrib.web.files import JobFile, file_of, find_file
 from ryla_tasks.contrib.web.replies import Reply, reply_to
 from ryla_tasks.contrib.web.rules import OPTIONS, TASKS, Rules
 from ryla_tasks.contrib.web.streams import HEADERS, afollow, follow, is_over
 from ryla_tasks.contrib.web.uploads import store_upload
-from ryla_tasks.contrib.web.visitor import Visitor, job_of, visitor_of
+from ryla_tasks.contrib.web.visitor import Visitor, job_of, jobs_of, visitor_of
 from ryla_tasks.contrib.web.wishes import Wish, enqueue, read_body, read_wish
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Visitor",
     "Wish",
     "afollow",
+    "cells_document",
     "enqueue",
     "file_of",
     "find_file",
@@ -41,6 +42,7 @@ __all__ = [
     "job_document",
     "job_of",
     "jobs_document",
+    "jobs_of",
     "read_body",
     "read_wish",
     "reply_to",

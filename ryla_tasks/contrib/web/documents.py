@@ -6,13 +6,14 @@ import datetime
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ryla_tasks.job import Cell
 from ryla_tasks.jobs.cost import so_far
 from ryla_tasks.jobs.ending import raised
 from ryla_tasks.jobs.progress import progress_of
 from ryla_tasks.jobs.record import JobRecord
 from ryla_tasks.store.events import Event
 
-__all__ = ["Links", "event_document", "job_document", "jobs_document"]
+__all__ = ["Links", "cells_document", "event_document", "job_document", "jobs_document"]
 
 #: Makes the URL of a job's file from the job's id and the file's place.
 Links = Callable[[str, int], str]
@@ -58,6 +59,20 @@ def job_document(record: JobRecord, now: float, file_url: Links) -> dict[str, An
 def jobs_document(records: Iterable[JobRecord], now: float, file_url: Links) -> dict[str, Any]:
     """A list of jobs."""
     return {"jobs": [job_document(record, now, file_url) for record in records]}
+
+
+def cells_document(cells: Iterable[Cell]) -> list[dict[str, Any]]:
+    """The cells of a sheet."""
+    return [
+        {
+            "name": cell.name,
+            "status": str(cell.status),
+            "percent": cell.percent,
+            "id": cell.job_id,
+            "error": None if cell.error is None else str(cell.error),
+        }
+        for cell in cells
+    ]
 
 
 def event_document(event: Event) -> dict[str, Any]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ryla_tasks.errors import ConfigurationError, JobNotFound, NotSignedIn
-from ryla_tasks.job import Job
+from ryla_tasks.errors import ConfigurationError, InvalidJob, JobNotFound, NotSignedIn
+from ryla_tasks.job import Job, list_jobs
 from ryla_tasks.jobs.record import JobRecord
 
-__all__ = ["Visitor", "job_of", "visitor_of"]
+__all__ = ["Visitor", "job_of", "jobs_of", "visitor_of"]
 
 _LONGEST_ID = 128
+_MOST_LISTED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +53,19 @@ def job_of(visitor: Visitor, job_id: str) -> Job:
     if not visitor.may_see(job.record):
         raise JobNotFound(f"there is no job {job_id!r}")
     return job
+
+
+def jobs_of(visitor: Visitor, query: Mapping[str, str]) -> list[JobRecord]:
+    """The visitor's own jobs, newest first, as a query asks for them: `status`, `kind`, `limit` (50; at most 200).
+
+    Raises `InvalidJob` naming what is wrong.
+    """
+    limit = query.get("limit", "50")
+    if not limit.isascii() or not limit.isdigit() or len(limit) > 6:
+        raise InvalidJob("limit: must be a number, 0 or more", field="limit")
+    return list_jobs(
+        user_id=visitor.user_id,
+        status=query.get("status") or None,
+        kind=query.get("kind") or None,
+        limit=min(int(limit), _MOST_LISTED),
+    )
