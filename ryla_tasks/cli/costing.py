@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ryla_tasks.cli.output import console
+from ryla_tasks.cli.output import console, plain
 
 if TYPE_CHECKING:
     from ryla_tasks.costs.reconcile import Reconciliation
@@ -38,7 +38,7 @@ def print_report(report: Report) -> None:
             table.add_column(name, overflow="fold", justify="left" if not table.columns else "right")
         table.add_column("Cost", justify="right")
         for group, used in report.groups.items():
-            table.add_row(group or "-", *_figures(used, cold=report.by != "user"))
+            table.add_row(plain(group) or "-", *_figures(used, cold=report.by != "user"))
         table.add_row("all", *_figures(report.total, cold=True), style="bold")
         out.print(table)
     for note in report.notes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -91,4 +92,12 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line of this process, and exit."""
+    if any(not word.isascii() and _is_broken(word) for word in sys.argv[1:]):
+        click.echo("Error: an argument is not valid UTF-8", err=True)
+        sys.exit(Exit.USAGE)
     cli(prog_name="ryla")
+
+
+def _is_broken(word: str) -> bool:
+    """Whether bytes of it were no text: Python hides them in halves of characters."""
+    return any("\ud800" <= sign <= "\udfff" for sign in word)

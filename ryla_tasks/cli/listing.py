@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ryla_tasks.cli.output import console, json_option, print_json
+from ryla_tasks.cli.output import console, json_option, plain, print_json
 from ryla_tasks.jobs.states import State
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _print_table(records: list[JobRecord]) -> None:
             str(record.state),
             f"{progress.percent:.0f}",
             record.spec.endpoint,
-            record.spec.user_id or "-",
+            plain(record.spec.user_id) or "-",
             local_time(record.created),
             record.spec.label or record.spec.task,
         )

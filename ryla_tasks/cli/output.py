@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-__all__ = ["console", "json_option", "print_json", "print_json_line"]
+__all__ = ["console", "json_option", "plain", "print_json", "print_json_line"]
 
 _WIDTH_OF_A_PIPE = 200
 
@@ -22,6 +22,11 @@ def console() -> Console:
         # A pipe or a log has no width: rich's guess of 80 would break tables for no reason.
         out.width = _WIDTH_OF_A_PIPE
     return out
+
+
+def plain(text: str) -> str:
+    """A text of a user's on one line, without signs that a terminal would obey."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def print_json(document: Any) -> None:

@@ -26,7 +26,12 @@ _FIRST_PAUSE_S = 2.0
 
 def announced(task: ServerlessTask, claim: Claim, record: JobRecord) -> bool:
     """Tell all receivers of a job's end. False where one has failed and the claim was given back, to be told again."""
-    failed = announce(task, record)
+    try:
+        failed = announce(task, record)
+    except BaseException as error:
+        # A receiver that calls sys.exit() must not take the worker's message with it.
+        failed = type(error).__name__
+        log.error("end.unheard", record, receiver="one that has left", error=failed)
     if not failed:
         return True
     runtime = runtime_of(task.app)

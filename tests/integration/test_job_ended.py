@@ -44,9 +44,10 @@ def test_each_kind_of_end_is_heard_before_celery_is_told(fleet: Fleet, tmp_path:
     assert len(heard(notes)) == 3
 
 
-def test_a_receiver_that_fails_is_told_again(fleet: Fleet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [{}, {"HEARD_LEAVES": "1"}], ids=["fails", "leaves"])
+def test_a_receiver_that_fails_is_told_again(fleet: Fleet, tmp_path: Path, more: dict[str, str]) -> None:
     notes = tmp_path / "notes"
-    start(fleet, notes, HEARD_FAILS="2")
+    start(fleet, notes, HEARD_FAILS="2", **more)
     result = run_endpoint.delay("echo", {"n": 1})
     result.get(timeout=40)
     assert [line["try"] for line in heard(notes) if line["job"] == result.id] == [1, 2, 3]

@@ -28,6 +28,17 @@ WISH = {"task": "generate_image", "template": "z-image-turbo", "prompt": "a ligh
 SWAP = {"task": "swap_face", "face": {"url": "https://pictures.example/face.png"}}
 
 
+def sheet(angle: dict[str, Any]) -> dict[str, Any]:
+    """A sheet with an angle that has arguments of its own, instead of what `WISH` has."""
+    return {
+        "task": "make_character_sheet",
+        "template": None,
+        "prompt": "x",
+        "image": {"url": "https://pictures.example/a.png"},
+        "angles": [{"angle": "front", **angle}],
+    }
+
+
 @pytest.mark.parametrize("known", ["ann", Visitor("ann")])
 def test_who_asks(known: Any) -> None:
     assert visitor_of(known) == ANN
@@ -40,7 +51,9 @@ def test_a_stranger_is_refused(known: Any) -> None:
         visitor_of(known)
 
 
-@pytest.mark.parametrize("known", [True, 1.5, object(), "x" * 129, Visitor("")])
+@pytest.mark.parametrize(
+    "known", [True, 1.5, object(), "x" * 129, Visitor(""), "a\ud800", pytest.param(10**5000, id="huge")]
+)
 def test_a_hook_that_gives_nonsense_is_the_apps_mistake(known: Any) -> None:
     with pytest.raises(ConfigurationError, match="hook that says who asks"):
         visitor_of(known)
@@ -111,6 +124,15 @@ def test_the_job_is_the_visitors_and_nobody_elses(fleet: Fleet) -> None:
         ({"nonsense": 1}, "nonsense"),
         ({"previous_job": "nonsense"}, "previous_job"),
         ({"previous_job": {"id": 1}}, "previous_job"),
+        ({"previous_job": "\ud800"}, "previous_job"),
+        ({"self": 1}, "self"),
+        ({"task": "train_lora", "prompt": "x"}, "prompt"),
+        (sheet({"lora": "bens.safetensors"}), "angles.0.lora"),
+        (sheet({"template": "flux-dev"}), "angles.0.template"),
+        (sheet({"workflow": {}}), "angles.0.workflow"),
+        (sheet({"previous": {}}), "angles.0.previous"),
+        (sheet({"images": []}), "angles.0.images"),
+        (sheet({"self": 1}), "self"),
     ],
 )
 def test_what_is_not_a_browsers_to_say(fleet: Fleet, more: dict[str, Any], field: str) -> None:

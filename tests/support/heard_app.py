@@ -29,4 +29,4 @@ def note(sender: Any, job: Any, record: Any, **_more: Any) -> None:
     with Path(os.environ["HEARD"]).open("a") as file:
         file.write(json.dumps(line) + "\n")
     if _tries[job.id] <= int(os.environ.get("HEARD_FAILS", "0")):
-        raise OSError("the database is away")
+        raise SystemExit(3) if os.environ.get("HEARD_LEAVES") else OSError("the database is away")

@@ -73,7 +73,9 @@ Answer = Sequence[Event] | State | str | None
 
 def position_of(last_event_id: str | None) -> str:
     """The position that a browser says it has read up to; the start where it says none that could be one."""
-    return last_event_id if last_event_id and _POSITION.fullmatch(last_event_id) else START
+    if not last_event_id or not _POSITION.fullmatch(last_event_id):
+        return START
+    return last_event_id if all(int(part) < 2**64 for part in last_event_id.split("-")) else START
 
 
 def steps(after: str, *, held: bool, clock: Callable[[], float] = time.monotonic) -> Generator[Step, Answer, None]:

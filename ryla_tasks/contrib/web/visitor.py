@@ -13,6 +13,7 @@ from ryla_tasks.jobs.record import JobRecord
 __all__ = ["Visitor", "job_of", "jobs_of", "visitor_of"]
 
 _LONGEST_ID = 128
+_MOST_NUMBER = 10**100
 _MOST_LISTED = 200
 
 
@@ -35,22 +36,24 @@ def visitor_of(known: Any) -> Visitor:
     """
     if known is None or known == "":
         raise NotSignedIn
-    if isinstance(known, int) and not isinstance(known, bool):
+    if isinstance(known, int) and not isinstance(known, bool) and abs(known) < _MOST_NUMBER:
         known = str(known)
     visitor = Visitor(known) if isinstance(known, str) else known
     if not isinstance(visitor, Visitor) or not isinstance(visitor.user_id, str):
         raise ConfigurationError(
             f"the hook that says who asks gave {type(known).__name__}: it must give a Visitor, a user's id, or None"
         )
-    if not 0 < len(visitor.user_id) <= _LONGEST_ID:
-        raise ConfigurationError(f"the hook that says who asks gave an id that has not 1 to {_LONGEST_ID} characters")
+    if not 0 < len(visitor.user_id) <= _LONGEST_ID or not _is_text(visitor.user_id):
+        raise ConfigurationError(
+            f"the hook that says who asks gave an id that is no text of 1 to {_LONGEST_ID} characters"
+        )
     return visitor
 
 
 def job_of(visitor: Visitor, job_id: str) -> Job:
     """A job that the visitor may see. Raises `JobNotFound` for any other: whether it exists is nobody's business."""
     job = Job(job_id)
-    if not visitor.may_see(job.record):
+    if not _is_text(job_id) or not visitor.may_see(job.record):
         raise JobNotFound(f"there is no job {job_id!r}")
     return job
 
@@ -69,3 +72,12 @@ def jobs_of(visitor: Visitor, query: Mapping[str, str]) -> list[JobRecord]:
         kind=query.get("kind") or None,
         limit=min(int(limit), _MOST_LISTED),
     )
+
+
+def _is_text(said: str) -> bool:
+    """Whether it can be written: JSON has halves of characters, too."""
+    try:
+        said.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

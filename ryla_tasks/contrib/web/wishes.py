@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from inspect import Parameter, signature
 from typing import Any
 
 from ryla_tasks.celery_app import current_app
@@ -20,6 +21,9 @@ __all__ = ["Wish", "enqueue", "read_body", "read_wish"]
 #: Arguments that a browser may not give whatever the options: they are for canvases and for whole workflows.
 _INTERNAL = frozenset({"previous", "endpoint", "input"})
 _WORKFLOW = frozenset({"workflow", "images"})
+
+#: What an angle of a sheet, which has arguments of its own, may not have of them.
+_NOT_NESTED = frozenset({"previous", "resume", "template", "workflow", "images"})
 
 _DEEPEST = 32
 
@@ -76,13 +80,15 @@ def read_wish(visitor: Visitor, said: Mapping[str, Any], rules: Rules, *, idempo
     name, earlier = given.pop("task", None), given.pop("previous_job", None)
     if not isinstance(name, str) or name not in rules.tasks:
         raise InvalidJob(f"task: must be one of {', '.join(rules.tasks)}", field="task")
-    _check_arguments(given, rules, own=rules.tasks[name].startswith("ryla."))
-    _check_artifacts(visitor, given)
-    if idempotency_key:
-        given["idempotency_key"] = idempotency_key
+    own = rules.tasks[name].startswith("ryla.")
+    _check_arguments(given, rules, own=own)
+    _Values(visitor, rules, own).check(given)
+    if key := idempotency_key.strip():
+        given["idempotency_key"] = key
     if rules.prepare is not None:
         given = rules.prepare(visitor, name, given)
     args = () if earlier is None else (_result(visitor, earlier),)
+    _check_names(rules.tasks[name], args, given)
     return Wish(rules.tasks[name], args, {**given, "user_id": visitor.user_id})
 
 
@@ -96,29 +102,68 @@ def _result(visitor: Visitor, earlier: Any) -> dict[str, Any]:
         raise InvalidJob(f"{field}: has no result: {error}", field=field) from error
 
 
+def _check_names(task: str, args: tuple[Any, ...], given: Mapping[str, Any]) -> None:
+    """Raises `InvalidJob` for arguments that the task does not have, and where one that it must have is missing."""
+    own = {name: value for name, value in given.items() if name not in JobOptions.model_fields}
+    expected = signature(current_app().tasks[task].run)
+    if Parameter.VAR_KEYWORD not in {one.kind for one in expected.parameters.values()}:
+        unknown = min(own.keys() - expected.parameters.keys(), default=None)
+        if unknown is not None:
+            raise InvalidJob(f"{unknown}: is no argument of this task", field=unknown)
+    try:
+        expected.bind(*args, **own)
+    except TypeError as error:
+        raise InvalidJob(f"arguments: {error}", field="arguments") from None
+
+
 def _check_arguments(given: Mapping[str, Any], rules: Rules, *, own: bool) -> None:
     """Raises `InvalidJob` for arguments that are not a browser's to give; of an app's `own` tasks only for options."""
     refused = (JobOptions.model_fields.keys() - rules.options) & given.keys()
+    refused |= {"self"} & given.keys()
     if own:
         refused |= _INTERNAL & given.keys()
         if not rules.workflows and "workflow" in given:
             refused |= _WORKFLOW & given.keys()
-        if given.get("lora") is not None and given["lora"] not in tuple(rules.loras):
+        if _is_foreign_lora(given, rules):
             refused.add("lora")
     if refused:
         name = min(refused)
         raise InvalidJob(f"{name}: is not for a browser to say; leave it out", field=name)
 
 
-def _check_artifacts(visitor: Visitor, value: Any, path: str = "", depth: int = 0) -> None:
-    """Raises `InvalidJob` for an artifact, anywhere in the arguments, that is not the visitor's."""
-    if depth > _DEEPEST:
-        raise InvalidJob(f"{path}: is nested too deeply", field=path)
-    if isinstance(value, Mapping):
-        if "key" in value and not owns(visitor, value["key"]):
-            raise InvalidJob(f"{path or 'key'}: there is no artifact of yours with this key", field=path or "key")
-        for name, one in value.items():
-            _check_artifacts(visitor, one, f"{path}.{name}".lstrip("."), depth + 1)
-    elif isinstance(value, list | tuple):
-        for place, one in enumerate(value):
-            _check_artifacts(visitor, one, f"{path}.{place}".lstrip("."), depth + 1)
+def _is_foreign_lora(given: Mapping[str, Any], rules: Rules) -> bool:
+    return given.get("lora") is not None and given["lora"] not in tuple(rules.loras)
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """Looks at all that is in the arguments, however deep: an angle of a sheet has arguments of its own."""
+
+    visitor: Visitor
+    rules: Rules
+    own: bool
+
+    def check(self, value: Any, path: str = "", depth: int = 0) -> None:
+        """Raises `InvalidJob` for an artifact that is not the visitor's, and for what is not a browser's to say."""
+        if depth > _DEEPEST:
+            raise InvalidJob(f"{path}: is nested too deeply", field=path)
+        if isinstance(value, Mapping):
+            if depth:
+                self._check_object(value, path)
+            for name, one in value.items():
+                self.check(one, f"{path}.{name}".lstrip("."), depth + 1)
+        elif isinstance(value, list | tuple):
+            for place, one in enumerate(value):
+                self.check(one, f"{path}.{place}".lstrip("."), depth + 1)
+
+    def _check_object(self, value: Mapping[str, Any], path: str) -> None:
+        if "key" in value and not owns(self.visitor, value["key"]):
+            raise InvalidJob(f"{path}: there is no artifact of yours with this key", field=path)
+        if not self.own or path.partition(".")[0] == "workflow":
+            return
+        refused = _NOT_NESTED & value.keys()
+        if _is_foreign_lora(value, self.rules):
+            refused |= {"lora"}
+        if refused:
+            name = f"{path}.{min(refused)}"
+            raise InvalidJob(f"{name}: is not for a browser to say; leave it out", field=name)

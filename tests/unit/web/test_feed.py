@@ -124,7 +124,9 @@ def test_a_job_that_is_gone_ends_the_stream() -> None:
     assert frames(world.sent)[-2] == {"event": "end", "data": '{"status":"gone"}'}
 
 
-@pytest.mark.parametrize("said", [None, "", "x", "1", "1-", "-1", "1-2-3", "$", "+", "1-1\n", "٣-1", "9" * 21 + "-0"])
+@pytest.mark.parametrize(
+    "said", [None, "", "x", "1", "1-", "-1", "1-2-3", "$", "+", "1-1\n", "٣-1", "9" * 21 + "-0", f"{2**64}-0"]
+)
 def test_only_a_position_is_a_position(said: str | None) -> None:
     assert position_of(said) == START
     assert position_of("1700000000000-3") == "1700000000000-3"
