@@ -153,7 +153,7 @@ def check_pictures(card: Locator, count: int = 1) -> None:
 
 
 def test_a_picture_from_the_scene_to_the_sheet(site: Site) -> None:
-    site.fleet.reset(**SEEN, **COLD)
+    site.fleet.reset(**{**SEEN, **COLD, "run_s": 4})
     with site.visitor() as page:
         page.get_by_role("link", name="Mara").click()
         card = shoot(page, "On a pier at dawn")
@@ -166,7 +166,7 @@ def test_a_picture_from_the_scene_to_the_sheet(site: Site) -> None:
         while (now := page.evaluate(bar)) is not None:
             seen.add(int(now))
             page.wait_for_timeout(50)
-        assert len({one for one in seen if 0 < one < 100}) >= 3, f"the bar moves: {sorted(seen)}"
+        assert len({one for one in seen if 0 < one < 100}) >= 2, f"the bar moves: {sorted(seen)}"
         check_pictures(card)
         expect(page.locator("[data-said]")).to_have_text("On a pier at dawn: completed")
         expect(page.locator("[data-cost]")).to_have_text(re.compile(r"\$0\.00(?!00)\d\d"))

@@ -62,15 +62,27 @@ def test_filters_search_and_pages(cat: Browser, fleet: Fleet) -> None:
     assert listed(cat, f"?q={echoes[5]}") == [echoes[5]]
     assert listed(cat, "?status=failed") == []
     assert listed(cat, "?status=nonsense&after=nonsense")[0] == image
-    pages: list[str] = []
-    query = "?q=77"
-    while query:
-        answer = cat.get(f"{cat.url}{JOBS}{query}").text
-        pages += listed(cat, query)
-        older = re.search(r'href="(\?[^"]*after=[^"]*)"', answer)
-        query = older[1].replace("&amp;", "&") if older else ""
-    assert pages == echoes[::-1]
+    assert all_pages(cat, "?q=77") == echoes[::-1]
     assert "a secret hut" not in cat.get(f"{cat.url}{JOBS}{image}/change/").text
+
+
+def test_jobs_of_one_moment_are_listed_once(cat: Browser, fleet: Fleet) -> None:
+    jobs = [run_endpoint.delay("echo", {"n": n}).id for n in range(120)]
+    moment = fleet.client.zscore("ryla:idx:all", jobs[0])
+    for job in jobs:
+        fleet.client.hset(f"ryla:job:{job}", "created", int(moment))
+        fleet.client.zadd("ryla:idx:all", {job: moment})
+    assert all_pages(cat, "?") == sorted(jobs, reverse=True)
+
+
+def all_pages(cat: Browser, query: str) -> list[str]:
+    """The ids of all jobs, page after page."""
+    found: list[str] = []
+    while query:
+        found += listed(cat, query)
+        older = re.search(r'href="(\?[^"]*after=[^"]*)"', cat.get(f"{cat.url}{JOBS}{query}").text)
+        query = older[1].replace("&amp;", "&") if older else ""
+    return found
 
 
 def test_jobs_are_stopped_and_that_is_noted(cat: Browser, fleet: Fleet) -> None:

@@ -110,9 +110,9 @@ def check(*, deploy: bool = False, **changes: Any) -> list[list[str]]:
     return [[str(one.id), str(one.msg), str(one.hint)] for one in found]
 
 
-def command(*, name: str, arguments: list[str]) -> str:
+def manage(*, words: list[str]) -> str:
     out = StringIO()
-    call_command(name, *arguments, stdout=out, stderr=out)
+    call_command(*words, stdout=out, stderr=out)
     return out.getvalue()
 
 
