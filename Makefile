@@ -11,8 +11,8 @@ ARGS ?=
 # Most tests wait for processes of theirs, so there are more at a time than cores; each file's tests stay together.
 TESTS_AT_A_TIME ?= 3
 # Some tests race real processes against real clocks, and one of thousands loses for want of a processor. Such a test is
-# tried once more, and the closing line counts it ("1 rerun"): what fails twice fails.
-TRIES_MORE ?= 1
+# tried again, twice at most, and the closing line counts it ("1 rerun"): what fails three times fails.
+TRIES_MORE ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin

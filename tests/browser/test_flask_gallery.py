@@ -164,6 +164,7 @@ def test_two_at_once_see_only_their_own(site: Site) -> None:
         assert bobs.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.load
 def test_more_jobs_than_a_browser_has_connections(site: Site) -> None:
     site.fleet.reset(workers_min=8, workers_max=8, run_s=1.0)
     with site.visitor("Many") as page:
@@ -172,6 +173,7 @@ def test_more_jobs_than_a_browser_has_connections(site: Site) -> None:
             check_picture(card)
 
 
+@pytest.mark.load
 def test_a_deploy_and_a_session_that_is_over(site: Site, tmp_path: Path) -> None:
     site.fleet.reset(run_s=10.0)
     with Server("gthread", site.env, tmp_path / "log", factory=APP) as first:

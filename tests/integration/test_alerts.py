@@ -63,6 +63,7 @@ def test_two_workers_send_one_message(fleet: Fleet, hooks: Hooks, mailbox: Mailb
     assert said.count("alert.sent") == 6
 
 
+@pytest.mark.load
 def test_a_sender_that_is_killed_in_the_middle_sends_again_once_and_loses_nothing(fleet: Fleet, hooks: Hooks) -> None:
     hooks.hold.clear()
     worker = fleet.worker(RYLA_ALERT_URLS=hooks.url("json")).wait_ready()

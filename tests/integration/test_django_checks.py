@@ -97,6 +97,7 @@ def test_ryla_with_the_projects_settings(django_site: Site, fleet: Fleet) -> Non
     assert "default: ryla_tasks.contrib.django.worker_app" in help_
 
 
+@pytest.mark.load
 def test_a_worker_is_started_again_by_a_change(django_site: Site, fleet: Fleet, tmp_path: Path) -> None:
     mine, log = tmp_path / "mine.py", tmp_path / "log"
     mine.write_text("def who(request): ...")

@@ -39,7 +39,7 @@ def often(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     runtime.forget(ryla_tasks.app)
 
 
-_RIDE = re.compile(r"^\[(?P<at>[\d-]+ [\d:,]+): .*poll\.ride target=(?P<target>\S+)", re.MULTILINE)
+_RIDE = re.compile(r"^(?P<at>[\d-]+ [\d:,]+) .*poll\.ride target=(?P<target>\S+)", re.MULTILINE)
 
 
 def rides(worker: WorkerProcess, target: str) -> list[float]:

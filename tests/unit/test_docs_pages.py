@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
 from ryla_tasks.config.model import Settings
@@ -106,9 +105,6 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 def test_the_site_can_be_built(tmp_path: Path) -> None:
-    named = pages_of(yaml.load((ROOT / "mkdocs.yml").read_text(), _Loader)["nav"])
-    if missing := [name for name in named if not (DOCS / name).exists()]:
-        pytest.skip(f"pages are missing: {', '.join(missing)}")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
