@@ -190,6 +190,8 @@ def test_a_job_takes_the_result_of_an_earlier_one_of_the_same_visitor(served: Fl
         enqueue(ANN, {**SWAP, "previous_job": first.id}, Rules())
     assert raised.value.field == "previous_job"
     first.wait(30)
+    known = job_of(ANN, first.id)
+    assert known.record is known.record, "an end is read once"
     assert owns(ANN, first.artifacts[0].key)
     assert not owns(BEN, first.artifacts[0].key)
     second = enqueue(ANN, {**SWAP, "previous_job": first.id}, Rules())

@@ -12,4 +12,4 @@ class StudioConfig(AppConfig):
 
     def ready(self) -> None:
         """Listen to the ends of jobs."""
-        from studio import jobs  # noqa: F401
+        from studio import jobs  # noqa: F401 - its receivers are connected

@@ -20,7 +20,7 @@ docs/django.md tells how to use it. There are no tables, and nothing to migrate.
 from __future__ import annotations
 
 try:
-    import django  # noqa: F401
+    import django  # noqa: F401 - to say what is missing
 except ImportError as error:
     raise ImportError("ryla_tasks.contrib.django needs Django: pip install 'ryla-tasks[django]'") from error
 

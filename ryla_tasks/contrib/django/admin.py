@@ -56,15 +56,15 @@ class JobAdmin(_Admin):
             path("<str:object_id>/files/<int:number>", wrap(self._file_view), name="ryla_job_file"),
         ]
 
-    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
+    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 - Django passes it
         """Jobs are made by the site."""
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 - Django passes it
         """A job is what it is."""
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 - Django passes it
         """It goes by itself, after its retention."""
         return False
 
@@ -89,7 +89,7 @@ class JobAdmin(_Admin):
         self,
         request: HttpRequest,
         object_id: str,
-        form_url: str = "",  # noqa: ARG002
+        form_url: str = "",  # noqa: ARG002 - Django passes it
         extra_context: Any = None,
     ) -> HttpResponse:
         """One job, with what happened to it; a POST does something to it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import django
 
+# Before what follows is imported: the settings of jobs come from the project.
 django.setup()
 
 from ryla_tasks.celery_app import current_app  # noqa: E402

@@ -15,7 +15,7 @@ docs/flask.md tells how to use it.
 from __future__ import annotations
 
 try:
-    import flask  # noqa: F401
+    import flask  # noqa: F401 - to say what is missing
 except ImportError as error:
     raise ImportError("ryla_tasks.contrib.flask needs Flask: pip install 'ryla-tasks[flask]'") from error
 

@@ -51,11 +51,12 @@ def visitor_of(known: Any) -> Visitor:
 
 
 def job_of(visitor: Visitor, job_id: str) -> Job:
-    """A job that the visitor may see. Raises `JobNotFound` for any other: whether it exists is nobody's business."""
-    job = Job(job_id)
-    if not _is_text(job_id) or not visitor.may_see(job.record):
+    """A job that the visitor may see; one that has ended is read once. Raises `JobNotFound` for any other: whether it
+    exists is nobody's business."""
+    record = Job(job_id).record if _is_text(job_id) else None
+    if record is None or not visitor.may_see(record):
         raise JobNotFound(f"there is no job {job_id!r}")
-    return job
+    return Job.of(record)
 
 
 def jobs_of(visitor: Visitor, query: Mapping[str, str]) -> list[JobRecord]:
